@@ -1,0 +1,1 @@
+"""Features to predictions: RFM features, targets, training, evaluation, registry."""

@@ -1,0 +1,1 @@
+"""The world to Kafka: sources of transactions, drift scenarios, the replay."""

@@ -1,0 +1,1 @@
+"""Kafka to decisions: windows, detectors, policy, and the agents that run them."""

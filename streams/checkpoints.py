@@ -1,0 +1,160 @@
+"""Checkpoints as records of the state topic, and the way back from those records to a state."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from models.features import Lines
+from streams.lifetime import Lifetime
+from streams.partition import Cut, PartitionState, Segment, StateConfig, config_differences
+from streams.vocabulary import Interner, Vocabulary
+
+PIECE_BYTES = 900_000  # a record stays below the 1 MB that brokers take by default
+_CODEC = pa.Codec("zstd", compression_level=1)
+_KEY = re.compile(rb"(\d{12})/(head|lines|lifetime)(?:/(\d{4}))?")
+_COLUMNS = (("time", "<i8"), ("quantity", "<i8"), ("price", "<i8"))
+_CODED = ("customer", "invoice", "product", "country")
+
+StateRecord = tuple[bytes, bytes | None]  # key, value; None is a tombstone
+
+
+class StateUnusableError(Exception):
+    """Stored state that cannot be continued: damaged, or made under other settings."""
+
+
+@dataclass
+class Ledger:
+    """What is stored for a partition: pieces by checkpoint number; part of each head.
+
+    A function of the partition's log like everything else in a head, so that a worker that lost its
+    partition without knowing writes the same bytes under the same keys as its successor.
+    """
+
+    lines: dict[int, int] = field(default_factory=dict)  # pieces of each retained segment
+    lifetime: dict[int, int] = field(default_factory=dict)  # pieces: the newest full copy, changes since
+    head: int | None = None  # number of the newest checkpoint
+
+    def commit(self, cut: Cut, words: Vocabulary) -> list[StateRecord]:
+        """Return the records of a checkpoint in the order in which they must be written.
+
+        The checkpoint counts from the moment its head, the last record with a value, is stored; what it
+        made superfluous is deleted after that.
+        """
+        number = cut.number
+        records: list[StateRecord] = []
+        if cut.segment is not None:
+            pieces = list(_pieces(_encode_segment(cut.segment, words)))
+            self.lines[number] = len(pieces)
+            records += [(_key(number, "lines", i), piece) for i, piece in enumerate(pieces)]
+        superfluous: list[bytes] = []
+        if cut.lifetime_full:
+            superfluous += [
+                _key(n, "lifetime", i) for n, count in self.lifetime.items() for i in range(count)
+            ]
+            self.lifetime = {}
+        if cut.lifetime is not None:
+            pieces = list(_pieces(_compress(msgspec.msgpack.encode(cut.lifetime))))
+            self.lifetime[number] = len(pieces)
+            records += [(_key(number, "lifetime", i), piece) for i, piece in enumerate(pieces)]
+        retained = set(cut.head["segments"])
+        for gone in [n for n in self.lines if n not in retained]:
+            superfluous += [_key(gone, "lines", i) for i in range(self.lines.pop(gone))]
+        if self.head is not None:
+            superfluous.append(_key(self.head, "head"))
+        self.head = number
+        head = cut.head | {"lines": sorted(self.lines.items()), "lifetime": sorted(self.lifetime.items())}
+        records.append((_key(number, "head"), _compress(msgspec.msgpack.encode(head))))
+        return records + [(key, None) for key in superfluous]
+
+
+def load(
+    partition: int, config: StateConfig, records: Mapping[bytes, bytes]
+) -> tuple[PartitionState, Ledger] | None:
+    """Return the newest state among `records` (the live keys of a partition of the state topic), or None.
+
+    Raises StateUnusableError if its settings differ from `config` or a record that it needs is missing.
+    """
+    heads = [int(match[1]) for match in map(_KEY.fullmatch, records) if match and match[2] == b"head"]
+    if not heads:
+        return None
+    number = max(heads)
+    try:
+        head = msgspec.msgpack.decode(_decompress(records[_key(number, "head")]))
+        differences = config_differences(head["config"], config)
+        if differences:
+            raise StateUnusableError(
+                f"the stored state of partition {partition} was made under other settings: "
+                + "; ".join(differences)
+            )
+        words = Vocabulary()
+        segments = [
+            _decode_segment(n, _gather(records, n, "lines", count), words) for n, count in head["lines"]
+        ]
+        lifetime = Lifetime.empty()
+        for n, count in head["lifetime"]:
+            table = msgspec.msgpack.decode(_gather(records, n, "lifetime", count))
+            lifetime.put(words.customers.codes(table["id"]), table)
+    except (KeyError, OSError, ValueError, TypeError, msgspec.MsgspecError, pa.ArrowException) as exc:
+        raise StateUnusableError(
+            f"checkpoint {number} of partition {partition} is damaged or incomplete: {exc!r}"
+        ) from exc
+    state = PartitionState.restored(partition, config, head, words, segments, lifetime)
+    return state, Ledger(dict(head["lines"]), dict(head["lifetime"]), number)
+
+
+def _key(number: int, kind: str, piece: int | None = None) -> bytes:
+    return f"{number:012d}/{kind}".encode() + (b"" if piece is None else b"/%04d" % piece)
+
+
+def _pieces(data: bytes) -> Iterable[bytes]:
+    for start in range(0, len(data), PIECE_BYTES):
+        yield data[start : start + PIECE_BYTES]
+
+
+def _gather(records: Mapping[bytes, bytes], number: int, kind: str, count: int) -> bytes:
+    return _decompress(b"".join(records[_key(number, kind, i)] for i in range(count)))
+
+
+def _compress(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "little") + bytes(_CODEC.compress(data, asbytes=True))
+
+
+def _decompress(data: bytes) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    return bytes(_CODEC.decompress(data[8:], decompressed_size=size, asbytes=True))
+
+
+def _encode_segment(segment: Segment, words: Vocabulary) -> bytes:
+    """Return a segment with texts of its own: the codes of a process mean nothing to another."""
+    lines = segment.lines
+    block: dict[str, Any] = {name: getattr(lines, name).astype(dtype).tobytes() for name, dtype in _COLUMNS}
+    for name, interner in _interners(words):
+        used, codes = np.unique(getattr(lines, name), return_inverse=True)
+        texts = [interner.texts[code] for code in used.tolist()]
+        order = sorted(range(len(texts)), key=texts.__getitem__)
+        rank = np.empty(len(order), "<i4")
+        rank[order] = np.arange(len(order))
+        block[name] = {"texts": [texts[i] for i in order], "codes": rank[codes].tobytes()}
+    return _compress(msgspec.msgpack.encode(block))
+
+
+def _decode_segment(number: int, data: bytes, words: Vocabulary) -> Segment:
+    block = msgspec.msgpack.decode(data)
+    columns: dict[str, Any] = {
+        name: np.frombuffer(block[name], dtype).astype(np.int64) for name, dtype in _COLUMNS
+    }
+    columns |= {
+        name: interner.codes(block[name]["texts"])[np.frombuffer(block[name]["codes"], "<i4")]
+        for name, interner in _interners(words)
+    }
+    lines = Lines(**columns)
+    return Segment(number, lines, int(lines.time.max()))
+
+
+def _interners(words: Vocabulary) -> list[tuple[str, Interner]]:
+    return list(zip(_CODED, (words.customers, words.invoices, words.products, words.countries), strict=True))

@@ -1,0 +1,54 @@
+"""The console script: subcommands come from entry points, mistakes end in one clear message."""
+
+import os
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from rich.console import Console
+
+from streams.errors import ExitCode, UserError
+
+GROUP = "clv_drift.commands"
+
+# Evidently reports home unless told not to; set before anything imports it.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def build() -> typer.Typer:
+    """Return the command line with every registered subcommand.
+
+    An entry point is either a function (a command) or a `typer.Typer` (a group of commands).
+    """
+    app = typer.Typer(
+        name="clv-drift",
+        help="Event-driven drift monitor for customer-lifetime-value models.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    # A single command would become the program itself; the callback keeps the subcommand style.
+    app.callback()(lambda: None)
+    for entry in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(name=entry.name)(command)
+    return app
+
+
+def main() -> None:
+    """Run the console script."""
+    stderr = Console(stderr=True)
+    try:
+        build()()
+    except UserError as exc:
+        stderr.print(f"[bold red]error[/]: {exc.message}", highlight=False, soft_wrap=True)
+        if exc.hint:
+            stderr.print(f"[dim]hint: {exc.hint}[/]", highlight=False, soft_wrap=True)
+        sys.exit(exc.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(ExitCode.OK)

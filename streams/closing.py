@@ -1,0 +1,163 @@
+"""The close of a window in one partition: rows of its customers, its totals, its week's lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import (
+    DAY_S,
+    MONEY_SCALE,
+    RECENT_SPEND_DAYS,
+    Codes,
+    Lines,
+    Purchases,
+    SortWords,
+    latest_country,
+    purchases,
+    rfm_columns,
+    scaled_columns,
+    spend_since,
+)
+from models.holdout import customer_hash
+from streams.lifetime import Lifetime
+from streams.vocabulary import Vocabulary
+
+SAMPLE_KEY = b"clv-drift/sample/1"  # not the hold-out's key, or the sample would hold too many of them
+
+
+@dataclass(frozen=True)
+class WindowPart:
+    """What one partition says about one window.
+
+    `columns` hold a row a sampled customer, in the order of the id's text. `lines` are those folded at this
+    close (of sampled customers): each line of the stream stands in exactly one part.
+    """
+
+    window_end: int
+    partition: int
+    partial: bool
+    earliest: int | None  # the partition's earliest event time so far
+    totals: dict[str, int]  # of all customers, sampled or not
+    sample_bound: int | None  # customers up to this hash are sampled; None: everyone is
+    columns: dict[str, NDArray[Any] | list[str]]
+    lines: Lines
+    line_ids: "LineTexts"
+
+
+@dataclass(frozen=True)
+class LineTexts:
+    """The texts behind the codes of a part's lines, by code."""
+
+    customers: Sequence[str]
+    invoices: Sequence[str]
+    products: Sequence[str]
+    countries: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Lengths of the three windows, days."""
+
+    long_days: int
+    mid_days: int
+    short_days: int
+
+
+def totals_of(bought: Purchases, suffix: str = "") -> dict[str, int]:
+    """Return the sums over all customers of a scale; amounts in thousandths."""
+    return {
+        f"customers{suffix}": len(bought),
+        f"sale_lines{suffix}": int(bought.lines.sum()),
+        f"orders{suffix}": int(bought.orders.sum()),
+        f"pieces{suffix}": int(bought.pieces.sum()),
+        f"amount{suffix}": int(bought.amount.sum()),
+    }
+
+
+def sample_of(ids: list[str], sample_max: int) -> tuple[NDArray[np.bool_], int | None]:
+    """Return which of `ids` are sampled, and the largest hash among them (None if all are).
+
+    The `sample_max` smallest hashes: the same customers in every window as long as they are active.
+    """
+    if len(ids) <= sample_max:
+        return np.ones(len(ids), bool), None
+    hashes = customer_hash(ids, SAMPLE_KEY)
+    bound = np.partition(hashes, sample_max - 1)[sample_max - 1]
+    return hashes <= bound, int(bound)
+
+
+def window_rows(
+    lines: Lines, window_end: int, scales: Scales, lifetime: Lifetime, words: Vocabulary, sample_max: int
+) -> tuple[dict[str, NDArray[Any] | list[str]], dict[str, int], int | None]:
+    """Return the rows, the totals and the sample's bound of the window that ends at `window_end`.
+
+    `lines` are the known customers' lines of the long window; `lifetime` is complete up to its end.
+    """
+    sales = lines.select(lines.is_sale)
+    mid_sales = sales.select(sales.time >= window_end - scales.mid_days * DAY_S)
+    short_sales = mid_sales.select(mid_sales.time >= window_end - scales.short_days * DAY_S)
+    bought, mid, short = purchases(sales), purchases(mid_sales), purchases(short_sales)
+    customer = bought.customer
+    columns: dict[str, NDArray[Any]] = rfm_columns(bought, window_end)
+    columns["LifeSpend"] = lifetime.spend[customer] / MONEY_SCALE
+    columns["LifeOrders"] = lifetime.orders[customer]
+    columns["Tenure"] = (window_end - lifetime.first_purchase[customer]) // DAY_S
+    for days in RECENT_SPEND_DAYS:
+        columns[f"Spend{days}"] = spend_since(sales, customer, window_end - days * DAY_S) / MONEY_SCALE
+    columns["MaxOrder"] = bought.max_order / MONEY_SCALE
+    columns["MeanOrder"] = bought.amount / (np.maximum(bought.orders, 1) * float(MONEY_SCALE))
+    columns |= scaled_columns(mid, customer, window_end, scales.mid_days)
+    columns |= scaled_columns(short, customer, window_end, scales.short_days)
+    totals = totals_of(bought)
+    totals |= totals_of(mid, f"_{scales.mid_days}d") | totals_of(short, f"_{scales.short_days}d")
+
+    ids = [words.customers.texts[code] for code in customer.tolist()]
+    sampled, bound = sample_of(ids, sample_max)
+    order = np.array(sorted(np.flatnonzero(sampled).tolist(), key=ids.__getitem__), np.intp)
+    rows: dict[str, NDArray[Any] | list[str]] = {"CustomerID": [ids[i] for i in order.tolist()]}
+    rows |= {name: column[order] for name, column in columns.items()}
+    country = latest_country(sales, customer, _sort_words(words))[order]
+    rows["Country"] = [words.countries.texts[code] for code in country.tolist()]
+    return rows, totals, bound
+
+
+def sampled_lines(fresh: Lines, words: Vocabulary, bound: int | None) -> Lines:
+    """Return the lines of customers up to the sample's bound, sorted so that their order says nothing.
+
+    The order of arrival depends on the partitions; the values, texts in place of their codes, do not.
+    """
+    if bound is not None:
+        customers: Codes = np.unique(fresh.customer)
+        hashes = customer_hash([words.customers.texts[code] for code in customers.tolist()], SAMPLE_KEY)
+        fresh = fresh.select(np.isin(fresh.customer, customers[hashes <= bound]))
+    ranks = [
+        _ranks(fresh.country, words.countries.texts),
+        fresh.price,
+        fresh.quantity,
+        _ranks(fresh.product, words.products.texts),
+        _ranks(fresh.invoice, words.invoices.texts),
+        _ranks(fresh.customer, words.customers.texts),
+        fresh.time,
+    ]
+    return fresh.select(np.lexsort(ranks))
+
+
+def line_texts(words: Vocabulary) -> LineTexts:
+    """Return the texts behind the codes of a part's lines."""
+    return LineTexts(words.customers.texts, words.invoices.texts, words.products.texts, words.countries.texts)
+
+
+def _ranks(codes: Codes, texts: Sequence[str]) -> NDArray[np.intp]:
+    """Return for each code the rank of its text among those that occur."""
+    used, inverse = np.unique(codes, return_inverse=True)
+    order = sorted(range(len(used)), key=lambda i: texts[int(used[i])])
+    rank = np.empty(len(used), np.intp)
+    rank[order] = np.arange(len(used))
+    return rank[inverse]
+
+
+def _sort_words(words: Vocabulary) -> SortWords:
+    return SortWords(words.invoices.texts, words.products.texts, words.countries.texts)

@@ -1,0 +1,292 @@
+"""Records to columns: every line is validated here, once, or becomes a dead letter with its reason."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from models.features import MONEY_SCALE, Ints, Lines
+from streams.transactions import (
+    HEADER_CONTROL,
+    HEADER_SEQ,
+    HEADER_SOURCE,
+    Control,
+    canonical_customer_id,
+)
+from streams.vocabulary import UNKNOWN, Interner, Vocabulary
+
+LINE_BYTES_MAX = 65_536  # a line item is some 200 bytes; what is larger is no line item
+ID_CHARS_MAX = 256
+SOURCE_BYTES_MAX = 128
+AMOUNT_MAX = 10**13  # thousandths a line: sums of 900,000 such lines still fit 64 bits
+QUANTITY_MAX = 2**31 - 1
+PRICE_MAX = 10.0**10
+YEAR_MIN, YEAR_MAX = 1970, 2199
+
+RawHeaders = Sequence[tuple[str, bytes]]
+Id = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One line item as it stands in a record; other fields are allowed and ignored."""
+
+    InvoiceNo: Id
+    StockCode: Id
+    Quantity: Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
+    InvoiceDate: str
+    UnitPrice: Annotated[float, Meta(ge=-PRICE_MAX, le=PRICE_MAX)]
+    CustomerID: str | int | float | None
+    Country: Id
+    Description: str | None = None
+
+
+class ControlValue(msgspec.Struct, frozen=True):
+    """The value of a control record."""
+
+    event_time: Annotated[int, Meta(ge=0, le=int(datetime(YEAR_MAX, 12, 31, tzinfo=UTC).timestamp()))]
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that is not accepted: its position in the batch, and why in the words of a person."""
+
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ControlRecord:
+    """A control record at `position`; `event_time` in epoch seconds."""
+
+    position: int
+    kind: Control
+    event_time: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch of `size` records as columns; `positions` says which record each row of `lines` was."""
+
+    size: int
+    positions: NDArray[np.int64]
+    lines: Lines  # customer is `UNKNOWN` where the record names none
+    controls: list[ControlRecord]
+    dead: list[DeadLetter]
+    source: NDArray[np.int32]  # a record; index into `sources`, -1 where it names none
+    seq: Ints  # a record; meaningless where `source` is -1
+    sources: list[str]
+
+
+class Decoder:
+    """Decodes the records of one partition into codes of `vocabulary`."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._customers = _CustomerCodes(vocabulary.customers)
+        self._times = _Times()
+        self._decode = msgspec.json.Decoder(Line).decode
+        self._decode_control = msgspec.json.Decoder(ControlValue).decode
+
+    def decode(self, values: Sequence[bytes | None], headers: Sequence[RawHeaders]) -> Decoded:
+        """Decode records given as parallel sequences, in the order of the log."""
+        dead: list[DeadLetter] = []
+        source, seq, sources, special = _identities(headers)
+        controls = self._controls(values, headers, special, dead)
+        refused = {letter.position for letter in dead}
+        skip = {record.position for record in controls} | refused
+        positions = [i for i in range(len(values)) if i not in skip] if skip else list(range(len(values)))
+        rows = self._rows(values, positions, dead)
+        lines, kept = self._columns(rows, positions, dead)
+        dead.sort(key=lambda letter: letter.position)
+        return Decoded(len(values), kept, lines, controls, dead, source, seq, sources)
+
+    def _controls(
+        self,
+        values: Sequence[bytes | None],
+        headers: Sequence[RawHeaders],
+        special: list[int],
+        dead: list[DeadLetter],
+    ) -> list[ControlRecord]:
+        """Return the control records among `special`, the records whose headers are not a plain line's."""
+        controls = []
+        for position in special:
+            kind = dict(headers[position]).get(HEADER_CONTROL)
+            if kind is None:
+                continue
+            try:
+                said = self._decode_control(values[position] or b"")
+                controls.append(ControlRecord(position, Control(kind.decode()), said.event_time))
+            except (msgspec.DecodeError, ValueError) as exc:
+                dead.append(DeadLetter(position, f"control record: {exc}"))
+        return controls
+
+    def _rows(
+        self, values: Sequence[bytes | None], positions: list[int], dead: list[DeadLetter]
+    ) -> list[Line]:
+        """Decode the values at `positions`; those that fail leave `positions` and join `dead`."""
+        decode = self._decode
+        try:
+            # The common case in one pass: nothing is None, too long or malformed.
+            chosen = [values[i] for i in positions]
+            if max(map(len, chosen), default=0) <= LINE_BYTES_MAX:  # type: ignore[arg-type]
+                return [decode(value) for value in chosen]  # type: ignore[arg-type]
+        except (TypeError, ValueError, RecursionError):
+            pass  # told line by line below
+        rows, good = [], []
+        for i in positions:
+            try:
+                rows.append(decode(_checked(values[i])))
+            except UnicodeDecodeError:
+                dead.append(DeadLetter(i, "not UTF-8"))
+            except RecursionError:
+                dead.append(DeadLetter(i, "nested too deeply"))
+            except (msgspec.DecodeError, ValueError) as exc:
+                dead.append(DeadLetter(i, str(exc)))
+            else:
+                good.append(i)
+        positions[:] = good
+        return rows
+
+    def _columns(
+        self, rows: list[Line], positions: list[int], dead: list[DeadLetter]
+    ) -> tuple[Lines, NDArray[np.int64]]:
+        """Turn rows into columns; rows whose values cannot be right join `dead`."""
+        at = np.array(positions, np.int64)
+        words = self.vocabulary
+        time = np.fromiter(map(self._times.__getitem__, [row.InvoiceDate for row in rows]), np.int64)
+        customer = np.fromiter(map(self._customers.__getitem__, [row.CustomerID for row in rows]), np.int32)
+        quantity = np.array([row.Quantity for row in rows], np.int64)
+        unit_price = np.array([row.UnitPrice for row in rows], np.float64)
+        price = np.rint(unit_price * MONEY_SCALE).astype(np.int64)
+        checks = (
+            (time == _Times.BAD, "InvoiceDate", "is not an ISO date and time from 1970 to 2199"),
+            (customer == _CustomerCodes.BAD, "CustomerID", f"is no id of at most {ID_CHARS_MAX} characters"),
+            # Exact where the number is the double nearest to a whole count of thousandths.
+            (price / MONEY_SCALE != unit_price, "UnitPrice", "has more than 3 decimals"),
+            (
+                np.abs(quantity * unit_price * MONEY_SCALE) > AMOUNT_MAX,
+                "UnitPrice",
+                "times Quantity is out of range",
+            ),
+        )
+        good = np.ones(len(rows), bool)
+        for fails, field, words_for in checks:
+            for i in np.flatnonzero(fails & good):
+                value = str(getattr(rows[i], field))[:80]
+                dead.append(DeadLetter(int(at[i]), f"{field} {value!r} {words_for}"))
+            good &= ~fails
+        if not good.all():
+            rows = [row for row, fine in zip(rows, good, strict=True) if fine]
+            at, time, customer, quantity, price = (
+                at[good],
+                time[good],
+                customer[good],
+                quantity[good],
+                price[good],
+            )
+        lines = Lines(
+            time=time,
+            customer=customer,
+            invoice=words.invoices.codes([row.InvoiceNo for row in rows]),
+            product=words.products.codes([row.StockCode for row in rows]),
+            country=words.countries.codes([row.Country for row in rows]),
+            quantity=quantity,
+            price=price,
+        )
+        return lines, at
+
+
+def _checked(value: bytes | None) -> bytes:
+    """Return `value`; raise ValueError where it cannot be a line at all."""
+    if value is None:
+        raise ValueError("the record has no value")
+    if len(value) > LINE_BYTES_MAX:
+        raise ValueError(f"{len(value)} bytes are more than a line may have ({LINE_BYTES_MAX})")
+    return value
+
+
+class _CustomerCodes(dict[str | int | float | None, int]):
+    """Codes by the id as it came; 17850, 17850.0 and "17850" lead to one code."""
+
+    BAD = -2
+
+    def __init__(self, customers: Interner) -> None:
+        super().__init__({None: UNKNOWN})
+        self._customers = customers
+
+    def __missing__(self, raw: str | float) -> int:
+        try:
+            text = canonical_customer_id(raw)
+        except ValueError:
+            return self.BAD
+        if text is None:
+            return UNKNOWN
+        if len(text) > ID_CHARS_MAX:
+            return self.BAD
+        code = self[raw] = self._customers[text]
+        return code
+
+
+class _Times(dict[str, int]):
+    """Epoch seconds by the text of a date; texts repeat, for an invoice has many lines."""
+
+    BAD = np.iinfo(np.int64).min
+    _SIZE_MAX = 200_000
+    # Spelled out, because what `fromisoformat` accepts grows with Python's versions.
+    _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+
+    def __missing__(self, text: str) -> int:
+        if len(self) >= self._SIZE_MAX:
+            self.clear()
+        seconds = self[text] = self._parse(text)
+        return seconds
+
+    def _parse(self, text: str) -> int:
+        if not self._ISO.fullmatch(text):
+            return self.BAD
+        try:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            moment = moment.astimezone(UTC)
+        except (ValueError, OverflowError):
+            return self.BAD
+        if not YEAR_MIN <= moment.year <= YEAR_MAX:
+            return self.BAD
+        return int(moment.timestamp())
+
+
+def _identities(headers: Sequence[RawHeaders]) -> tuple[NDArray[np.int32], Ints, list[str], list[int]]:
+    """Return (source, seq) of each record, the sources, and the records that are not plain replayed lines."""
+    codes: dict[bytes, int] = {}
+    source = np.full(len(headers), -1, np.int32)
+    seq = np.zeros(len(headers), np.int64)
+    special: list[int] = []
+    plain: list[int] = []
+    names: list[bytes] = []
+    numbers: list[bytes] = []
+    for i, header in enumerate(headers):
+        if len(header) == 2 and header[0][0] == HEADER_SOURCE and header[1][0] == HEADER_SEQ:
+            plain.append(i)
+            names.append(header[0][1])
+            numbers.append(header[1][1])
+        elif header:
+            special.append(i)
+    for i in special:
+        found = dict(headers[i])
+        if HEADER_CONTROL not in found and HEADER_SOURCE in found and HEADER_SEQ in found:
+            plain.append(i)
+            names.append(found[HEADER_SOURCE])
+            numbers.append(found[HEADER_SEQ])
+    for i, name, number in zip(plain, names, numbers, strict=True):
+        # A number that is none identifies nothing: the line counts as often as the log holds it.
+        if number.isdigit() and len(number) <= 18 and len(name) <= SOURCE_BYTES_MAX:
+            source[i] = codes.setdefault(name, len(codes))
+            seq[i] = int(number)
+    return source, seq, [name.decode(errors="replace") for name in codes], special

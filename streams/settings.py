@@ -1,0 +1,227 @@
+"""The one settings object: every name, its unit and its reason; only this file reads the environment."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from streams.errors import ExitCode, UserError
+
+ENV_PREFIX = "CLV_DRIFT_"
+DEFAULT_FILE = Path("config/clv-drift.toml")
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Settings of every process, frozen and validated at start.
+
+    Sources, strongest first: arguments, environment (`CLV_DRIFT_<NAME>`), the TOML file, the defaults here.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    # -- Kafka
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092",
+        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
+        description="Brokers, as host:port[,host:port].",
+    )
+    topic_prefix: str = Field(
+        "", description="Put before every topic and group, so that several instances share a cluster."
+    )
+    input_topic: str = Field("retail.transactions", description="Topic of the transactions.")
+    partitions: Positive = Field(
+        4, description="Partitions of the input topic; fixed for the life of the topic."
+    )
+    replication_factor: Positive = Field(1, description="Replicas of each topic.")
+    broker_wait_s: float = Field(
+        10.0, gt=0, description="How long a process waits for a broker before it gives up."
+    )
+    kafka_dir: Path = Field(Path("var/kafka"), description="Data and log of the embedded broker.")
+    kafka_cache_dir: Path = Field(Path(".cache/kafka"), description="Kafka's jars and start-up cache.")
+
+    # -- time and windows
+    window_days: Positive = Field(
+        91, description="Length of the long window, days: the features are described over it."
+    )
+    mid_window_days: Positive = Field(28, description="Length of the middle window, days.")
+    short_window_days: Positive = Field(7, description="Length of the short window, days.")
+    window_hop_days: Positive = Field(
+        7, description="Distance of two window ends, days; ends fall on Monday 00:00 UTC."
+    )
+    lateness_hours: float = Field(
+        24.0, ge=0, description="How far the watermark trails the largest event time, hours."
+    )
+    jump_max_days: Positive = Field(
+        30, description="A line further ahead of its partition's time is a dead letter, days."
+    )
+    jump_confirm_lines: Positive = Field(3, description="Unless so many lines of other customers agree.")
+    idle_after_s: float = Field(
+        30.0, gt=0, description="An input partition silent for so long is idle, seconds."
+    )
+    write_watermarks: bool = Field(
+        True, description="Whether a worker writes watermark records into idle partitions."
+    )
+    segment_lines_max: Positive = Field(
+        50_000, description="Lines after which a segment is closed before its day ends."
+    )
+    sample_customers_max: Positive = Field(
+        20_000, description="Customers whose rows and lines a snapshot carries."
+    )
+
+    # -- drift
+    reference_weeks: Positive = Field(
+        26, description="Weeks from the start of the grid that form the first reference."
+    )
+    detectors: tuple[str, ...] = Field(
+        ("baseline",), description="Detectors that publish a verdict on each window."
+    )
+    acting_detector: str = Field("baseline", description="The detector that the policy follows.")
+    false_discovery_rate: Share = Field(
+        0.05, description="Benjamini-Hochberg level of the baseline detector."
+    )
+    drift_share: float = Field(
+        0.5, gt=0, le=1, description="Share of drifted columns that makes Evidently say drift."
+    )
+    r2_drop_threshold: float = Field(
+        0.1, gt=0, description="Fall of R2 that the original's rule calls model drift."
+    )
+    confirm_windows: Positive = Field(2, description="Windows in a row with drift before it is confirmed.")
+    resolve_windows: Positive = Field(2, description="Windows in a row without drift before it is resolved.")
+    cooldown_days: Positive = Field(
+        28, description="Least distance of two requests for a retrain, days of event time."
+    )
+
+    # -- models
+    horizon_days: Positive = Field(
+        90, description="Horizon of the served model: future spend over so many days."
+    )
+    monitor_horizon_days: Positive = Field(
+        30, description="Shorter horizon on which the served model is watched, days."
+    )
+    estimators: tuple[str, ...] = Field(
+        ("random_forest", "tweedie_glm"), description="Estimators a retrain tries."
+    )
+    promotion_delay_days: Positive = Field(
+        7, description="Event time from a request to the window where it takes effect."
+    )
+    decision_wait_s: float = Field(
+        300.0, gt=0, description="How long evaluate waits for a decision before it writes `expired`."
+    )
+    gate_probability: Share = Field(0.9, description="P(challenger better) above which the gate promotes.")
+    gate_resamples: Positive = Field(1000, description="Bootstrap resamples of the gate.")
+    seed: int = Field(42, ge=0, description="Seed of every random choice.")
+
+    # -- places
+    registry_dir: Path = Field(Path("var/registry"), description="Model versions, cards and reference data.")
+    reports_dir: Path = Field(Path("var/reports"), description="Evidently's reports.")
+    report_every: Positive = Field(
+        1, description="Windows from one HTML report to the next; the JSON is written for each."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is logged."
+    )
+
+    # -- surfaces
+    web_host: str = Field("127.0.0.1", description="Address that /metrics binds to.")
+    worker_port: Port = Field(8001, description="Port of the worker's /metrics; 0 turns it off.")
+    retrain_port: Port = Field(8002, description="Port of the retrain consumer's /metrics; 0 turns it off.")
+
+    # -- Faust and the consumers
+    batch_lines_max: Positive = Field(
+        5_000, description="Most records merged into one message for the ingest agent."
+    )
+    session_timeout_s: float = Field(
+        6.0, gt=0, description="Silence after which the group takes a worker for dead, seconds."
+    )
+    heartbeat_interval_s: float = Field(1.0, gt=0, description="Heartbeat of a worker to its group, seconds.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "Settings":
+        if not self.short_window_days <= self.mid_window_days <= self.window_days:
+            raise ValueError("short_window_days <= mid_window_days <= window_days must hold")
+        for name in ("window_days", "mid_window_days", "short_window_days"):
+            if getattr(self, name) % self.window_hop_days:
+                raise ValueError(f"{name} must be a multiple of window_hop_days ({self.window_hop_days})")
+        if self.window_hop_days % 7:
+            raise ValueError("window_hop_days must be a multiple of 7: windows end on Mondays")
+        if self.acting_detector not in self.detectors:
+            raise ValueError(
+                f"acting_detector {self.acting_detector!r} is not one of detectors {list(self.detectors)}"
+            )
+        if self.reference_weeks * 7 < self.window_days:
+            raise ValueError("reference_weeks must cover window_days")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic's signature)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources; a TOML file is read where `CLV_DRIFT_CONFIG` or the default place has one."""
+        toml = TomlConfigSettingsSource(settings_cls, settings_file())
+        return (init_settings, env_settings, toml)
+
+    def topic(self, name: str) -> str:
+        """Return the full name of a topic or group."""
+        return f"{self.topic_prefix}{name}"
+
+    @cached_property
+    def first_port(self) -> int:
+        """Port of the first of `bootstrap_servers`, where an embedded broker listens."""
+        return int(self.bootstrap_servers.split(",")[0].rpartition(":")[2])
+
+    @cached_property
+    def hop_s(self) -> int:
+        """Distance of two window ends, seconds."""
+        return self.window_hop_days * 86_400
+
+    @cached_property
+    def lateness_s(self) -> int:
+        """Lateness, whole seconds."""
+        return round(self.lateness_hours * 3600)
+
+
+def settings_file() -> Path:
+    """Return the TOML file in force; it need not exist unless it was named."""
+    named = os.environ.get(ENV_PREFIX + "CONFIG")
+    path = Path(named) if named else DEFAULT_FILE
+    if named and not path.is_file():
+        raise UserError(
+            f"the settings file {path} does not exist",
+            hint=f"correct {ENV_PREFIX}CONFIG or remove it",
+            code=ExitCode.USAGE,
+        )
+    return path
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate the settings; `overrides` are arguments of a command (None means not given)."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in error['loc']) or 'settings'}: {error['msg']}"
+            for error in exc.errors()
+        )
+        raise UserError(
+            f"refused settings: {problems}",
+            hint=f"set them by {ENV_PREFIX}<NAME> in the environment or in {settings_file()}",
+            code=ExitCode.USAGE,
+        ) from exc
