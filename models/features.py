@@ -19,6 +19,7 @@ FEATURES_VERSION = 1
 
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
+Floats = NDArray[np.float64]
 
 #: Described over the long window; the names of the original system.
 RFM_FEATURES = (

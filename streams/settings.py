@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     drift_share: float = Field(
         0.5, gt=0, le=1, description="Share of drifted columns that makes Evidently say drift."
     )
+    comparison_timeout_s: float = Field(
+        120.0, gt=0, description="Longest wait for Evidently's start and for a comparison, seconds."
+    )
     r2_drop_threshold: float = Field(
         0.1, gt=0, description="Fall of R2 that the original's rule calls model drift."
     )
@@ -109,6 +112,9 @@ class Settings(BaseSettings):
     )
     monitor_horizon_days: Positive = Field(
         30, description="Shorter horizon on which the served model is watched, days."
+    )
+    training_windows_max: Positive = Field(
+        52, description="Labelled windows, the newest, a model is trained on."
     )
     estimators: tuple[str, ...] = Field(
         ("random_forest", "tweedie_glm"), description="Estimators a retrain tries."

@@ -1,0 +1,71 @@
+"""What one evaluation hands to the next: kept in the evaluation itself, so that a verdict can be replayed."""
+
+from typing import Any
+
+import msgspec
+
+from streams.policy import PolicyState
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request for a model: its event's id, the window that asked, the window from which it takes effect.
+
+    `champion` is the version that served then, which a challenger has to beat; None before the first.
+    """
+
+    request_id: str
+    requested_at: int
+    effective_from: int
+    champion: str | None
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """A model that serves from the window `since` on, until the next one."""
+
+    since: int
+    version: str
+
+
+class R2Reference(msgspec.Struct, frozen=True):
+    """The first matured R2 of the champion: what later ones are compared with."""
+
+    version: str
+    window_end: int
+    r2: float
+
+
+class Carry(msgspec.Struct, frozen=True, kw_only=True):
+    """State between two evaluations; times are epoch seconds of window ends."""
+
+    window_end: int | None = None  # of the evaluation that left this
+    first_window: int | None = None
+    reference_end: int | None = None  # the reference window that detectors compare with
+    serving: tuple[Serving, ...] = ()
+    pending: tuple[Request, ...] = ()
+    manual_seen: int = -1  # position in the log of models up to which hand-made decisions are applied
+    policies: dict[str, PolicyState] = {}
+    detectors: dict[str, dict[str, Any] | None] = {}
+    r2_reference: R2Reference | None = None
+
+    @property
+    def champion(self) -> str | None:
+        """The version that serves."""
+        return self.serving[-1].version if self.serving else None
+
+    def served_at(self, window_end: int) -> str | None:
+        """Return the version that served the window, None before the first."""
+        versions = [item.version for item in self.serving if item.since <= window_end]
+        return versions[-1] if versions else None
+
+    def due(self, window_end: int) -> list[Request]:
+        """Return the requests that must be decided before the window can be evaluated."""
+        return [request for request in self.pending if request.effective_from <= window_end]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Carry":
+        """Return what `to_dict` wrote; raises msgspec.ValidationError on anything else."""
+        return msgspec.convert(values, cls)

@@ -1,0 +1,143 @@
+"""What a detector is given and what it answers."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pandas as pd
+
+# The features whose distributions are compared, each with the unit of its values.
+NUMERIC_UNITS = {
+    "Recency": "days",
+    "Frequency": "lines",
+    "Monetary": "currency",
+    "AvgQuantity": "pieces",
+    "TotalQuantity": "pieces",
+    "AvgUnitPrice": "currency",
+    "NumOrders": "orders",
+    "NumProducts": "products",
+}
+CATEGORICAL = "Country"
+COMPARED_COLUMNS = (*NUMERIC_UNITS, CATEGORICAL)
+
+SIGNIFICANT_DIGITS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionContext:
+    """A window beside its reference: frames of one row an active customer, at least `COMPARED_COLUMNS`.
+
+    `window_end` and `reference_window_end` are epoch seconds (UTC). `partial` says that the input ended
+    before the window did.
+    """
+
+    window_end: int
+    current: pd.DataFrame
+    reference: pd.DataFrame
+    reference_window_end: int
+    partial: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One feature that changed: `effect` is current less reference, in `unit`.
+
+    `scale_weeks` is the length of the window over which it was seen; `segment` names the customers
+    concerned, as `Country=France`, or is empty where it is all of them.
+    """
+
+    feature: str
+    scale_weeks: int
+    segment: str
+    effect: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A detector's answer on one window.
+
+    `drift` is None where the detector cannot tell, and `reason` then says why. `causes` are ranked, the
+    strongest first. `scores` holds a distance in 0..1 a feature, 0 for equal distributions; of the `columns`
+    compared, `drifted_columns` differ. `false_alarm_probability` is None unless the detector can stand by it.
+
+    Raises ValueError on a figure that is not finite, and on a reason that is missing or out of place.
+    """
+
+    drift: bool | None
+    reason: str = ""
+    statistic: float | None = None
+    threshold: float | None = None
+    false_alarm_probability: float | None = None
+    causes: tuple[Cause, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+    drifted_columns: int = 0
+    columns: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.drift is None) != bool(self.reason):
+            raise ValueError("a verdict has a reason exactly where it cannot tell")
+        for name, value in self._figures():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} of a verdict is {value}")
+
+    def _figures(self) -> Iterator[tuple[str, float]]:
+        for name in ("statistic", "threshold", "false_alarm_probability"):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
+        yield from ((f"score of {name}", score) for name, score in self.scores.items())
+        yield from ((f"effect of {cause.feature}", cause.effect) for cause in self.causes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON values in a fixed order; figures have 12 significant digits."""
+        return {
+            "drift": self.drift,
+            "reason": self.reason,
+            "statistic": rounded(self.statistic),
+            "threshold": rounded(self.threshold),
+            "false_alarm_probability": rounded(self.false_alarm_probability),
+            "causes": [
+                {
+                    "feature": cause.feature,
+                    "scale_weeks": cause.scale_weeks,
+                    "segment": cause.segment,
+                    "effect": rounded(cause.effect),
+                    "unit": cause.unit,
+                }
+                for cause in self.causes
+            ],
+            "scores": {name: rounded(score) for name, score in sorted(self.scores.items())},
+            "drifted_columns": self.drifted_columns,
+            "columns": self.columns,
+        }
+
+
+Carry = dict[str, Any]
+
+
+class Detector(Protocol):
+    """A judge of windows, called once a window in the order of their ends.
+
+    `carry` is what the detector returned on the window before (None on the first): JSON values only, for it
+    is kept in the evaluation, so that a verdict depends on nothing but the log.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which verdicts are published."""
+        ...
+
+    def judge(self, context: DetectionContext, carry: Carry | None = None) -> tuple[Verdict, Carry | None]:
+        """Return the verdict on the window and what to hand to the next call."""
+        ...
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a figure as it is published: 12 significant digits, None as it is.
+
+    The last bits of a float may differ between builds of numpy; a published figure must not.
+    """
+    # Adding zero turns -0.0 into 0.0.
+    return None if value is None else float(f"{value:.{SIGNIFICANT_DIGITS}g}") + 0.0

@@ -1,0 +1,284 @@
+"""Evaluation of a window: a function of the windows up to it, the decisions, and what the last one left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from models.features import DAY_S
+from models.registry import RegistryError
+from models.training import predict
+from streams import cloudevents
+from streams.carry import Carry, Request, Serving
+from streams.decisions import Decision, DecisionLog, Outcome
+from streams.detectors.interface import DetectionContext, Detector, Verdict, rounded
+from streams.grid import floor_end, iso
+from streams.history import History, PastWindow
+from streams.performance import ModelLoader, performance_at, r2_drop
+from streams.policy import Action, PolicyState, State, Step, after_promotion, step
+from streams.settings import Settings
+
+EVALUATION = "clv.evaluation.v1"
+REFERENCE_READY = "clv.reference.ready.v1"
+DETECTED = "clv.drift.detected.v1"
+CHANGED = "clv.drift.changed.v1"
+RESOLVED = "clv.drift.resolved.v1"
+R2_DROP = "r2_drop"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a window led to: events to publish first, then the evaluation, which commits it."""
+
+    window_end: int
+    evaluation: dict[str, Any]  # a CloudEvent
+    events: list[dict[str, Any]]  # CloudEvents
+    carry: Carry
+
+
+@dataclass
+class _Draft:
+    """What an evaluation is being put together from."""
+
+    window: PastWindow
+    carry: Carry
+    applied: list[str] = field(default_factory=list)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    performance: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    predicted: dict[str, Any] | None = None
+    action: Action = Action.NONE
+    refused: str | None = None  # why a model was not loaded
+
+
+class Evaluator:
+    """Evaluates windows one after another; holds nothing that changes."""
+
+    def __init__(self, settings: Settings, detectors: Sequence[Detector], load: ModelLoader) -> None:
+        self.settings = settings
+        self.detectors = detectors
+        self.load = load
+        self.source = f"/clv-drift/{settings.topic_prefix}"
+
+    def evaluate(self, history: History, carry: Carry, log: DecisionLog) -> Evaluated:
+        """Evaluate the last window of `history`; every request that is due must stand decided in `log`."""
+        window = history.latest
+        first = window.window_end if carry.first_window is None else carry.first_window
+        draft = _Draft(window, _replace(carry, window_end=window.window_end, first_window=first))
+        self._apply_decisions(draft, log)
+        self._judge(draft, history)
+        self._measure(draft, history)
+        state = self._decide(draft)
+        data = self._data(draft, state)
+        evaluation = cloudevents.envelope(
+            kind=EVALUATION, source=self.source, window_end=window.window_end, data=data
+        )
+        return Evaluated(window.window_end, evaluation, draft.events, draft.carry)
+
+    def weeks_seen(self, carry: Carry, window_end: int) -> int:
+        """Return how many weeks the stream has shown at `window_end`, the first, cut one included."""
+        assert carry.first_window is not None
+        return (window_end - carry.first_window) // (7 * DAY_S) + 1
+
+    # -- steps, in order ------------------------------------------------------
+
+    def _apply_decisions(self, draft: _Draft, log: DecisionLog) -> None:
+        """Let decisions take effect: those on requests that are due, then those made by hand."""
+        end = draft.window.window_end
+        for request in draft.carry.due(end):
+            event_id, decision = log.by_request[request.request_id]
+            draft.applied.append(event_id)
+            if decision.outcome is Outcome.PROMOTED:
+                self._promote(draft, decision, reference_end=request.requested_at)
+        pending = tuple(r for r in draft.carry.pending if r.effective_from > end)
+        draft.carry = _replace(draft.carry, pending=pending)
+        for position, event_id, decision in log.since(draft.carry.manual_seen):
+            draft.applied.append(event_id)
+            self._promote(draft, decision, reference_end=draft.carry.reference_end)
+            draft.carry = _replace(draft.carry, manual_seen=position)
+
+    def _promote(self, draft: _Draft, decision: Decision, *, reference_end: int | None) -> None:
+        """Put a version into service from this window on; the runs of the policies begin anew.
+
+        One that cannot be loaded is refused: the champion stays, and the evaluation says so.
+        """
+        assert decision.version is not None
+        carry = draft.carry
+        try:
+            self.load(decision.version)
+        except RegistryError as exc:
+            draft.refused = str(exc)
+            return
+        draft.carry = _replace(
+            carry,
+            serving=(*carry.serving, Serving(draft.window.window_end, decision.version)),
+            reference_end=reference_end,
+            policies={name: after_promotion(state) for name, state in carry.policies.items()},
+            detectors={},
+        )
+
+    def _judge(self, draft: _Draft, history: History) -> None:
+        """Ask every detector, once there is a reference."""
+        end, carry = draft.window.window_end, draft.carry
+        if carry.reference_end is None or carry.reference_end not in history.windows:
+            return
+        reference = history.windows[carry.reference_end]
+        left: dict[str, dict[str, Any] | None] = {}
+        context = DetectionContext(
+            window_end=end,
+            current=draft.window.rows,
+            reference=reference.rows,
+            reference_window_end=carry.reference_end,
+            partial=draft.window.partial,
+        )
+        for detector in self.detectors:
+            if draft.window.split_customers:
+                names = ", ".join(draft.window.split_customers[:3])
+                verdict = Verdict(drift=None, reason=f"customers found in two partitions: {names}")
+                left[detector.name] = carry.detectors.get(detector.name)
+            else:
+                verdict, left[detector.name] = detector.judge(context, carry.detectors.get(detector.name))
+            draft.verdicts[detector.name] = verdict
+        draft.carry = _replace(carry, detectors=left)
+
+    def _measure(self, draft: _Draft, history: History) -> None:
+        """Score the served model on what matured, and apply the original's rule to it."""
+        settings, end = self.settings, draft.window.window_end
+        try:
+            for days in (settings.monitor_horizon_days, settings.horizon_days):
+                draft.performance[str(days)] = performance_at(
+                    history, draft.carry, self.load, at=end, horizon_days=days
+                )
+            draft.predicted = self._predicted(draft)
+        except RegistryError as exc:
+            draft.refused = str(exc)
+        if draft.carry.champion is not None:
+            verdict, reference = r2_drop(
+                draft.performance.get(str(settings.monitor_horizon_days)),
+                draft.carry.r2_reference,
+                at=end,
+                drop_max=settings.r2_drop_threshold,
+            )
+            draft.verdicts[R2_DROP] = verdict
+            draft.carry = _replace(draft.carry, r2_reference=reference)
+
+    def _decide(self, draft: _Draft) -> str:
+        """Step the policies; return the state of the stream."""
+        end, carry, window = draft.window.window_end, draft.carry, draft.window
+        weeks = self.weeks_seen(carry, end)
+        if carry.reference_end is None:
+            if weeks * 7 < self.settings.window_days:
+                return "warming"
+            if weeks >= self.settings.reference_weeks and not window.partial:
+                draft.carry = _replace(carry, reference_end=end)
+                self._request(draft, REFERENCE_READY, self._event_data(draft, "data", None, Action.RETRAIN))
+            return "reference"
+        model = self._step(draft, "model", draft.verdicts.get(R2_DROP))
+        if model.changed:
+            self._announce(draft, "model", model._replace(action=Action.NONE))
+        data = self._step(draft, "data", draft.verdicts.get(self.settings.acting_detector))
+        if data.changed or data.action is not Action.NONE:
+            draft.action = data.action
+            self._announce(draft, "data", data)
+        return data.state.state.value
+
+    def _step(self, draft: _Draft, kind: str, verdict: Verdict | None) -> Step:
+        settings = self.settings
+        stepped = step(
+            draft.carry.policies.get(kind, PolicyState()),
+            window_end=draft.window.window_end,
+            drift=None if verdict is None else verdict.drift,
+            confirm_windows=settings.confirm_windows,
+            resolve_windows=settings.resolve_windows,
+            cooldown_days=settings.cooldown_days,
+        )
+        policies = {**draft.carry.policies, kind: stepped.state}
+        draft.carry = _replace(draft.carry, policies=policies)
+        return stepped
+
+    def _announce(self, draft: _Draft, kind: str, stepped: Step) -> None:
+        """Publish a change of verdict; one that asks for a model is a request."""
+        data = self._event_data(draft, kind, stepped.state, stepped.action)
+        name = {State.CONFIRMED: DETECTED, State.RESOLVED: RESOLVED}.get(stepped.state.state, CHANGED)
+        if stepped.action is Action.RETRAIN:
+            self._request(draft, name, data)
+        else:
+            draft.events.append(self._event(draft, name, data))
+
+    def _request(self, draft: _Draft, kind: str, data: dict[str, Any]) -> None:
+        """Publish an event that asks for a model, and wait for its decision from `effective_from` on."""
+        end = draft.window.window_end
+        # The first window end on the grid that lies `promotion_delay_days` or more ahead.
+        delayed = end + self.settings.promotion_delay_days * DAY_S
+        effective = floor_end(delayed - 1, self.settings.hop_s) + self.settings.hop_s
+        event = self._event(draft, kind, data | {"effective_from": iso(effective)})
+        draft.events.append(event)
+        request = Request(event["id"], end, effective, draft.carry.champion)
+        draft.carry = _replace(draft.carry, pending=(*draft.carry.pending, request))
+        draft.action = Action.RETRAIN
+
+    # -- documents ------------------------------------------------------------
+
+    def _event(self, draft: _Draft, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        end = draft.window.window_end
+        return cloudevents.envelope(kind=kind, source=self.source, window_end=end, data=data)
+
+    def _event_data(
+        self, draft: _Draft, kind: str, policy: PolicyState | None, action: Action
+    ) -> dict[str, Any]:
+        name = self.settings.acting_detector if kind == "data" else R2_DROP
+        verdict = draft.verdicts.get(name)
+        state = policy.state.value if policy else "reference"
+        return {
+            "window_end": iso(draft.window.window_end),
+            "drift_type": kind,
+            "state": state,
+            "onset": iso(policy.onset) if policy and policy.onset is not None else None,
+            "causes": verdict.to_dict()["causes"] if verdict else [],
+            "action": action.value,
+            "severity": "warning" if state == State.CONFIRMED else "info",
+            "detector": name,
+            "model_version": draft.carry.champion,
+            "reference_end": None if draft.carry.reference_end is None else iso(draft.carry.reference_end),
+            "evaluation_id": iso(draft.window.window_end),
+        }
+
+    def _data(self, draft: _Draft, state: str) -> dict[str, Any]:
+        window, carry = draft.window, draft.carry
+        return {
+            "window_end": iso(window.window_end),
+            "partial": window.partial,
+            "lines": window.totals["lines"],
+            "lines_week": window.totals["lines_week"],
+            "customers": window.totals["customers"],
+            "sampled_customers": len(window.rows),
+            "split_customers": len(window.split_customers),
+            "state": state,
+            "verdicts": {name: verdict.to_dict() for name, verdict in draft.verdicts.items()},
+            "performance": {days: figures for days, figures in draft.performance.items() if figures},
+            "predicted": draft.predicted,
+            "model_version": carry.champion,
+            "model_refused": draft.refused,
+            "reference_end": None if carry.reference_end is None else iso(carry.reference_end),
+            "action": draft.action.value,
+            "applied_decisions": draft.applied,
+            "events": [event["id"] for event in draft.events],
+            "carry": carry.to_dict(),
+        }
+
+    def _predicted(self, draft: _Draft) -> dict[str, Any] | None:
+        """Score the window's customers with the champion."""
+        if draft.carry.champion is None or draft.window.rows.empty:
+            return None
+        model, card = self.load(draft.carry.champion)
+        scores = predict(model, draft.window.rows)
+        return {
+            "horizon_days": card.horizon_days,
+            "mean": rounded(float(scores.mean())),
+            "total": rounded(float(scores @ draft.window.rows["SampleWeight"].to_numpy())),
+        }
+
+
+def _replace(carry: Carry, **changes: Any) -> Carry:
+    return msgspec.structs.replace(carry, **changes)
