@@ -1,0 +1,73 @@
+# Needs make and python3 (3.11 to 3.13), nothing else. Every step is skipped when its inputs have not changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv installs in a tenth of pip's time. Behind a package mirror that only pip is told of:
+# make setup INSTALL='.venv/bin/python -m pip install'
+INSTALL ?= $(BIN)/uv pip install --quiet --python $(BIN)/python
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
+
+# Modules are compiled when first imported, not all at once (a minute of work); so the result must be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench requirements kafka-jars clean
+
+help:  ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.kafka  ## Make the virtual environment, install the program, fetch Kafka.
+
+demo: setup  ## Run everything on this machine; options go into ARGS, as in make demo ARGS=--fresh.
+	@$(BIN)/clv-drift demo $(ARGS)
+
+test: lint  ## Lint, then run every test.
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## Check style, formatting, types and the direction of imports.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev $(VENV)/.kafka  ## Measure every number that the documentation gives.
+	@set -e; for file in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+
+requirements: $(VENV)/.build  ## Resolve the dependencies anew and write the hashed lists.
+	@$(COMPILE) --upgrade requirements/build.in -o requirements/build.txt
+	@$(COMPILE) --upgrade pyproject.toml --extra embedded -o requirements/base.txt
+	@$(COMPILE) --upgrade pyproject.toml --extra embedded --extra dev -c requirements/base.txt \
+		-o requirements/dev.txt
+
+kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
+	@$(BIN)/python -m streams.kafka_jars > streams/kafka_jars.sha256.new
+	@mv streams/kafka_jars.sha256.new streams/kafka_jars.sha256
+
+clean:  ## Remove what make has made; var/ and data/ stay.
+	rm -rf $(VENV) .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; choose one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The order of the stamps is the order of the installation; each is written when its step has ended well.
+$(VENV)/.build: requirements/build.txt | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.base: requirements/base.txt pyproject.toml $(VENV)/.build
+	@echo "installing the program and what it needs"
+	@$(INSTALL) --require-hashes -r requirements/base.txt
+	@$(INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.base
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.kafka: streams/kafka_jars.sha256 $(VENV)/.base
+	@$(BIN)/clv-drift broker --prepare
+	@touch $@
