@@ -1,8 +1,9 @@
 """The whole stream over a file, without Kafka: the same pure code in the same order."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from itertools import takewhile
 from typing import Any, Protocol
 
 from models.registry import Registry
@@ -13,11 +14,15 @@ from streams.evaluation import Evaluated, Evaluator
 from streams.history import History
 from streams.joining import Joiner, Snapshot
 from streams.model_cache import ModelCache
-from streams.partition import PartitionState, Refused, StateConfig
+from streams.partition import Counters, PartitionState, Refused, StateConfig
 from streams.retraining import Answer, answer
 from streams.settings import Settings
 from streams.snapshots import decode_chunk, encode_part
 from streams.transactions import Headers
+
+BATCH_LINES = 5_000
+
+HandMade = tuple[int, str, Decision]  # as `DecisionLog.by_hand` has it
 
 
 class InputRecord(Protocol):
@@ -41,24 +46,59 @@ class DeadRecord:
     value: bytes
 
 
+@dataclass(frozen=True)
+class Step:
+    """A window with all that it led to: the decisions made before it, its events, its evaluation."""
+
+    snapshot: Snapshot
+    decisions: list[dict[str, Any]]  # CloudEvents
+    events: list[dict[str, Any]]
+    evaluation: dict[str, Any]
+
+
+class Sink(Protocol):
+    """Takes what becomes of an input, as it comes: nothing is held back for the end."""
+
+    def window(self, step: Step) -> None: ...  # noqa: D102
+    def dead(self, record: DeadRecord) -> None: ...  # noqa: D102
+
+
 @dataclass
 class Results:
-    """What becomes of an input: one entry a window, an event, a decision, a dead record."""
+    """A sink that keeps everything: one entry a window, an event, a decision, a dead record."""
 
     snapshots: list[Snapshot] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
-    dead: list[DeadRecord] = field(default_factory=list)
+    dead_records: list[DeadRecord] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
+
+    def window(self, step: Step) -> None:
+        """Keep a window."""
+        self.snapshots.append(step.snapshot)
+        self.decisions += step.decisions
+        self.events += step.events
+        self.evaluations.append(step.evaluation)
+
+    def dead(self, record: DeadRecord) -> None:
+        """Keep a dead record."""
+        self.dead_records.append(record)
 
 
 class Windows:
-    """Partitions, fed with records; gives out whole windows."""
+    """Partitions, fed with records; gives out whole windows, and what was refused to `on_dead`."""
 
-    def __init__(self, settings: Settings, partitions: int, batch_lines: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int = 1,
+        batch_lines: int = BATCH_LINES,
+        on_dead: Callable[[DeadRecord], None] = lambda _: None,
+    ) -> None:
         config = StateConfig.of(settings, partitions)
         self.states = [PartitionState(partition, config) for partition in range(partitions)]
-        self.dead: list[DeadRecord] = []
+        self._on_dead = on_dead
         self._joiner = Joiner(partitions, settings.sample_customers_max)
         self._batch_lines = batch_lines
         self._waiting: dict[int, list[InputRecord]] = defaultdict(list)
@@ -74,6 +114,15 @@ class Windows:
         for partition in range(len(self.states)):
             yield from self._apply(partition)
 
+    @property
+    def counters(self) -> Counters:
+        """Records of all partitions by what became of them."""
+        total = Counters()
+        for state in self.states:
+            for item in fields(Counters):
+                setattr(total, item.name, getattr(total, item.name) + getattr(state.counters, item.name))
+        return total
+
     def _apply(self, partition: int) -> Iterator[Snapshot]:
         records, self._waiting[partition] = self._waiting[partition], []
         first = self._offsets[partition]
@@ -83,7 +132,8 @@ class Windows:
             [record.value for record in records],
             [record.headers for record in records],
         )
-        self.dead += [_dead(partition, letter, records) for letter in applied.refused]
+        for letter in applied.refused:
+            self._on_dead(_dead(partition, letter, records))
         for cut in applied.cuts:
             for part in cut.parts:
                 # Through the bytes of the topic, so that both ways round off nothing differently.
@@ -99,36 +149,53 @@ def run(
     *,
     partitions: int = 1,
     log: DecisionLog | None = None,
-    batch_lines: int = 5_000,
+    batch_lines: int = BATCH_LINES,
 ) -> Results:
-    """Run everything over `records`, in the order of each partition's log.
-
-    With `log`, the decisions of a run on Kafka, those are followed; without, each request is answered here,
-    by the rule that the retrain consumer follows. Models are stored in `registry`.
-    """
+    """Do as `run_into` and return everything."""
     results = Results()
+    results.counters = run_into(
+        results, records, settings, registry, partitions=partitions, log=log, batch_lines=batch_lines
+    )
+    return results
+
+
+def run_into(
+    sink: Sink,
+    records: Iterable[InputRecord],
+    settings: Settings,
+    registry: Registry,
+    *,
+    partitions: int = 1,
+    log: DecisionLog | None = None,
+    batch_lines: int = BATCH_LINES,
+) -> Counters:
+    """Run everything over `records`, in the order of each partition's log; return what became of them.
+
+    The decisions in `log`, those of a run on Kafka, are followed; a request that has none there is answered
+    here, by the rule that the retrain consumer follows. Models are stored in `registry`.
+    """
     models = ModelCache(registry)
     detectors = [make_detector(name, settings) for name in settings.detectors]
     evaluator = Evaluator(settings, detectors, models.load)
     history, carry = History(), Carry()
-    decisions = log or DecisionLog()
-    windows = Windows(settings, partitions, batch_lines)
+    given = log or DecisionLog()
+    decisions = DecisionLog(by_request=dict(given.by_request))
+    windows = Windows(settings, partitions, batch_lines, sink.dead)
     for snapshot in windows.feed(records):
         history.add(snapshot)
+        answers = []
         for request in carry.due(snapshot.window_end):
             if request.request_id not in decisions.by_request:
                 champion = models.load(request.champion)[0] if request.champion else None
                 answered = answer(history, request, champion, settings)
                 event = store(answered, registry).to_event(evaluator.source)
-                decisions.add(len(results.decisions), event)
-                results.decisions.append(event)
+                decisions.add(len(decisions.by_request), event)
+                answers.append(event)
+        decisions.by_hand = _made_before(given.by_hand, snapshot.window_end)
         evaluated: Evaluated = evaluator.evaluate(history, carry, decisions)
         carry = evaluated.carry
-        results.snapshots.append(snapshot)
-        results.events += evaluated.events
-        results.evaluations.append(evaluated.evaluation)
-    results.dead = windows.dead
-    return results
+        sink.window(Step(snapshot, answers, evaluated.events, evaluated.evaluation))
+    return windows.counters
 
 
 def store(answered: Answer, registry: Registry) -> Decision:
@@ -136,6 +203,14 @@ def store(answered: Answer, registry: Registry) -> Decision:
     if answered.model is not None and answered.card is not None and answered.reference is not None:
         registry.save(answered.model, answered.card, answered.reference)
     return answered.decision
+
+
+def _made_before(by_hand: list[HandMade], window_end: int) -> list[HandMade]:
+    """Return the hand-made decisions that stood in the log when the window was evaluated.
+
+    Whoever decided had seen the evaluation of an earlier window, which the decision names.
+    """
+    return list(takewhile(lambda item: item[2].window_end < window_end, by_hand))
 
 
 def _dead(partition: int, letter: Refused, records: list[InputRecord]) -> DeadRecord:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from streams.partition import Cut, PartitionState, Segment, StateConfig, config_
 from streams.vocabulary import Interner, Vocabulary
 
 PIECE_BYTES = 900_000  # a record stays below the 1 MB that brokers take by default
+DIGEST_BYTES = 16
 _CODEC = pa.Codec("zstd", compression_level=1)
 _KEY = re.compile(rb"(\d{12})/(head|lines|lifetime)(?:/(\d{4}))?")
 _COLUMNS = (("time", "<i8"), ("quantity", "<i8"), ("price", "<i8"))
@@ -48,7 +50,7 @@ class Ledger:
         number = cut.number
         records: list[StateRecord] = []
         if cut.segment is not None:
-            pieces = list(_pieces(_encode_segment(cut.segment, words)))
+            pieces = list(_pieces(_seal(_key(number, "lines"), _encode_segment(cut.segment, words))))
             self.lines[number] = len(pieces)
             records += [(_key(number, "lines", i), piece) for i, piece in enumerate(pieces)]
         superfluous: list[bytes] = []
@@ -58,7 +60,7 @@ class Ledger:
             ]
             self.lifetime = {}
         if cut.lifetime is not None:
-            pieces = list(_pieces(_compress(msgspec.msgpack.encode(cut.lifetime))))
+            pieces = list(_pieces(_seal(_key(number, "lifetime"), msgspec.msgpack.encode(cut.lifetime))))
             self.lifetime[number] = len(pieces)
             records += [(_key(number, "lifetime", i), piece) for i, piece in enumerate(pieces)]
         retained = set(cut.head["segments"])
@@ -68,7 +70,8 @@ class Ledger:
             superfluous.append(_key(self.head, "head"))
         self.head = number
         head = cut.head | {"lines": sorted(self.lines.items()), "lifetime": sorted(self.lifetime.items())}
-        records.append((_key(number, "head"), _compress(msgspec.msgpack.encode(head))))
+        key = _key(number, "head")
+        records.append((key, _seal(key, msgspec.msgpack.encode(head))))
         return records + [(key, None) for key in superfluous]
 
 
@@ -84,7 +87,8 @@ def load(
         return None
     number = max(heads)
     try:
-        head = msgspec.msgpack.decode(_decompress(records[_key(number, "head")]))
+        key = _key(number, "head")
+        head = msgspec.msgpack.decode(_unseal(key, records[key]))
         differences = config_differences(head["config"], config)
         if differences:
             raise StateUnusableError(
@@ -117,16 +121,26 @@ def _pieces(data: bytes) -> Iterable[bytes]:
 
 
 def _gather(records: Mapping[bytes, bytes], number: int, kind: str, count: int) -> bytes:
-    return _decompress(b"".join(records[_key(number, kind, i)] for i in range(count)))
+    return _unseal(_key(number, kind), b"".join(records[_key(number, kind, i)] for i in range(count)))
 
 
-def _compress(data: bytes) -> bytes:
-    return len(data).to_bytes(8, "little") + bytes(_CODEC.compress(data, asbytes=True))
+def _seal(name: bytes, data: bytes) -> bytes:
+    """Return `data` compressed, bound to `name` by a digest: pieces that do not belong together show."""
+    body = len(data).to_bytes(8, "little") + bytes(_CODEC.compress(data, asbytes=True))
+    return _digest(name, body) + body
 
 
-def _decompress(data: bytes) -> bytes:
-    size = int.from_bytes(data[:8], "little")
-    return bytes(_CODEC.decompress(data[8:], decompressed_size=size, asbytes=True))
+def _unseal(name: bytes, sealed: bytes) -> bytes:
+    """Return what was sealed under `name`; raises ValueError on anything else."""
+    digest, body = sealed[:DIGEST_BYTES], sealed[DIGEST_BYTES:]
+    if digest != _digest(name, body):
+        raise ValueError(f"{name.decode()} is not what was written under that name")
+    size = int.from_bytes(body[:8], "little")
+    return bytes(_CODEC.decompress(body[8:], decompressed_size=size, asbytes=True))
+
+
+def _digest(name: bytes, body: bytes) -> bytes:
+    return blake2b(name + b"\0" + body, digest_size=DIGEST_BYTES).digest()
 
 
 def _encode_segment(segment: Segment, words: Vocabulary) -> bytes:
@@ -140,7 +154,7 @@ def _encode_segment(segment: Segment, words: Vocabulary) -> bytes:
         rank = np.empty(len(order), "<i4")
         rank[order] = np.arange(len(order))
         block[name] = {"texts": [texts[i] for i in order], "codes": rank[codes].tobytes()}
-    return _compress(msgspec.msgpack.encode(block))
+    return msgspec.msgpack.encode(block)
 
 
 def _decode_segment(number: int, data: bytes, words: Vocabulary) -> Segment:

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from streams.errors import ExitCode, UserError
 
@@ -44,9 +45,9 @@ def main() -> None:
     try:
         build()()
     except UserError as exc:
-        stderr.print(f"[bold red]error[/]: {exc.message}", highlight=False, soft_wrap=True)
+        stderr.print(f"[bold red]error[/]: {escape(exc.message)}", highlight=False, soft_wrap=True)
         if exc.hint:
-            stderr.print(f"[dim]hint: {exc.hint}[/]", highlight=False, soft_wrap=True)
+            stderr.print(f"[dim]hint: {escape(exc.hint)}[/]", highlight=False, soft_wrap=True)
         sys.exit(exc.code)
     except KeyboardInterrupt:
         sys.exit(130)

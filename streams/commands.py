@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from streams.roles import Role
+
 
 def broker(
     port: Annotated[
@@ -66,3 +68,116 @@ def topics(
     Console().print(table)
     if any(review.differences for review in reviews):
         raise typer.Exit(ExitCode.STATE)
+
+
+def worker(
+    role: Annotated[
+        Role, typer.Option(help="Which agents to run; each role but `all` has a consumer group of its own.")
+    ] = Role.ALL,
+    port: Annotated[int | None, typer.Option(help="Port of /metrics; 0 turns it off.")] = None,
+) -> None:
+    """Run the streaming app: windows, verdicts, Evidently; start as many as there are partitions."""
+    from streams import worker as process
+    from streams.settings import load_settings
+
+    process.run(load_settings(worker_port=port), role)
+
+
+def retrain(
+    port: Annotated[int | None, typer.Option(help="Port of /metrics; 0 turns it off.")] = None,
+) -> None:
+    """Answer requests for a model: train, hold against the champion, publish the decision."""
+    from contextlib import closing
+
+    from streams import logs
+    from streams import retrain as process
+    from streams.metrics import RetrainMetrics
+    from streams.settings import load_settings
+
+    settings = load_settings(retrain_port=port)
+    logs.configure(settings, process="retrain")
+    metrics = RetrainMetrics()
+    with closing(metrics.serve(settings.web_host, settings.retrain_port)):
+        process.run(settings, metrics)
+
+
+model = typer.Typer(no_args_is_help=True, help="Model versions: look at them, promote one, go back.")
+
+RegistryOption = Annotated[
+    Path | None,
+    typer.Option("--registry", help="Directory of the models. Default: the setting registry_dir."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+@model.command("list")
+def model_list(registry_dir: RegistryOption = None, as_json: JsonOption = False) -> None:
+    """List the versions in the registry, oldest training first; damaged ones with the reason."""
+    import msgspec
+    from rich.console import Console
+
+    from models.registry import Registry
+    from streams.batch import registry_errors
+    from streams.batch_report import cards_table
+    from streams.settings import load_settings
+
+    registry = Registry(load_settings(registry_dir=registry_dir).registry_dir)
+    with registry_errors():
+        cards, damaged = registry.cards(), registry.damaged()
+    if as_json:
+        typer.echo(msgspec.json.encode({"versions": cards, "damaged": damaged}))
+    elif cards or damaged:
+        Console().print(cards_table(cards, damaged))
+    else:
+        typer.echo(f"no model in {registry.directory}")
+
+
+@model.command("show")
+def model_show(
+    version: Annotated[str, typer.Argument(help="A version, as `list` shows it.")],
+    registry_dir: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the card of a version: what it learned from, how it did, why it was promoted or kept."""
+    import msgspec
+    from rich.console import Console
+
+    from models.registry import Registry
+    from streams.batch import registry_errors
+    from streams.batch_report import card_report
+    from streams.settings import load_settings
+
+    with registry_errors():
+        card = Registry(load_settings(registry_dir=registry_dir).registry_dir).card(version)
+    if as_json:
+        typer.echo(msgspec.json.encode(card))
+        return
+    for part in card_report(card):
+        Console(soft_wrap=True).print(part, highlight=False)
+
+
+@model.command("promote")
+def model_promote(
+    version: Annotated[str, typer.Argument(help="The version that is to serve.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the log of decisions.")],
+    registry_dir: RegistryOption = None,
+) -> None:
+    """Put a version into service, past the gate, from the next window not yet evaluated on."""
+    from streams import manual_decisions
+    from streams.settings import load_settings
+
+    decision = manual_decisions.promote(load_settings(registry_dir=registry_dir), version, reason=reason)
+    typer.echo(manual_decisions.in_words(decision))
+
+
+@model.command("rollback")
+def model_rollback(
+    reason: Annotated[str, typer.Option(help="Why; it stands in the log of decisions.")],
+    registry_dir: RegistryOption = None,
+) -> None:
+    """Go back to the version that served before the champion, from the next window not yet evaluated on."""
+    from streams import manual_decisions
+    from streams.settings import load_settings
+
+    decision = manual_decisions.rollback(load_settings(registry_dir=registry_dir), reason=reason)
+    typer.echo(manual_decisions.in_words(decision))

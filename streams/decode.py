@@ -29,7 +29,7 @@ QUANTITY_MAX = 2**31 - 1
 PRICE_MAX = 10.0**10
 YEAR_MIN, YEAR_MAX = 1970, 2199
 
-RawHeaders = Sequence[tuple[str, bytes]]
+RawHeaders = Sequence[tuple[str, bytes | None]]  # Kafka allows headers without a value
 Id = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 
 
@@ -122,6 +122,8 @@ class Decoder:
             try:
                 said = self._decode_control(values[position] or b"")
                 controls.append(ControlRecord(position, Control(kind.decode()), said.event_time))
+            except RecursionError:
+                dead.append(DeadLetter(position, "control record: nested too deeply"))
             except (msgspec.DecodeError, ValueError) as exc:
                 dead.append(DeadLetter(position, f"control record: {exc}"))
         return controls
@@ -269,8 +271,8 @@ def _identities(headers: Sequence[RawHeaders]) -> tuple[NDArray[np.int32], Ints,
     seq = np.zeros(len(headers), np.int64)
     special: list[int] = []
     plain: list[int] = []
-    names: list[bytes] = []
-    numbers: list[bytes] = []
+    names: list[bytes | None] = []
+    numbers: list[bytes | None] = []
     for i, header in enumerate(headers):
         if len(header) == 2 and header[0][0] == HEADER_SOURCE and header[1][0] == HEADER_SEQ:
             plain.append(i)
@@ -286,7 +288,10 @@ def _identities(headers: Sequence[RawHeaders]) -> tuple[NDArray[np.int32], Ints,
             numbers.append(found[HEADER_SEQ])
     for i, name, number in zip(plain, names, numbers, strict=True):
         # A number that is none identifies nothing: the line counts as often as the log holds it.
-        if number.isdigit() and len(number) <= 18 and len(name) <= SOURCE_BYTES_MAX:
+        if name is None or number is None or not number.isdigit():
+            continue
+        if len(number) <= 18 and len(name) <= SOURCE_BYTES_MAX:
             source[i] = codes.setdefault(name, len(codes))
             seq[i] = int(number)
-    return source, seq, [name.decode(errors="replace") for name in codes], special
+    # Latin-1 tells any two names apart; one that is not UTF-8 is still a name.
+    return source, seq, [name.decode("latin-1") for name in codes], special

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     JAVA = 6  # no usable Java runtime, or Kafka's jars are missing
     STORAGE = 7  # disk full or not writable
     MODEL = 8  # a model that is missing, damaged or does not fit
+    DRIFT = 10  # of `clv-drift detect` only: the window drifted; no error
 
 
 class UserError(Exception):

@@ -59,7 +59,7 @@ class Evaluator:
         self.settings = settings
         self.detectors = detectors
         self.load = load
-        self.source = f"/clv-drift/{settings.topic_prefix}"
+        self.source = settings.event_source
 
     def evaluate(self, history: History, carry: Carry, log: DecisionLog) -> Evaluated:
         """Evaluate the last window of `history`; every request that is due must stand decided in `log`."""

@@ -36,6 +36,7 @@ class History:
 
     def __init__(self) -> None:
         self.windows: dict[int, PastWindow] = {}
+        self.first_end: int | None = None  # of the stream's first window, kept when it is forgotten
         self._customers = Interner()
 
     def add(self, snapshot: Snapshot) -> PastWindow:
@@ -56,6 +57,7 @@ class History:
             line_amount=pc.multiply(lines["Quantity"], lines["PriceThousandths"]).to_numpy(),
         )
         self.windows[snapshot.window_end] = window
+        self.first_end = self.first_end or snapshot.window_end
         return window
 
     @property

@@ -60,12 +60,18 @@ class Lifetime:
         return np.unique(fresh.customer)
 
     def table(self, customers: Codes, texts: list[str]) -> dict[str, Any]:
-        """Return the figures of `customers` as texts and raw little-endian columns, for a checkpoint."""
+        """Return the figures of `customers` as texts and raw little-endian columns, for a checkpoint.
+
+        In the order of the texts: codes differ between processes, and a checkpoint must not.
+        """
+        ids = [texts[code] for code in customers.tolist()]
+        order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.intp)
+        rows = customers[order]
         return {
-            "id": [texts[code] for code in customers.tolist()],
-            "spend": self.spend[customers].astype("<i8").tobytes(),
-            "orders": self.orders[customers].astype("<i8").tobytes(),
-            "first_purchase": self.first_purchase[customers].astype("<i8").tobytes(),
+            "id": [ids[i] for i in order.tolist()],
+            "spend": self.spend[rows].astype("<i8").tobytes(),
+            "orders": self.orders[rows].astype("<i8").tobytes(),
+            "first_purchase": self.first_purchase[rows].astype("<i8").tobytes(),
         }
 
     def put(self, customers: Codes, table: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.features import DAY_S, FEATURES_VERSION, Ints, Lines
 from streams.closing import Scales, WindowPart, line_texts, sampled_lines, window_rows
-from streams.decode import Decoded, Decoder
+from streams.decode import Decoded, Decoder, RawHeaders
 from streams.grid import ends_between, floor_end
 from streams.lifetime import Lifetime
 from streams.settings import Settings
@@ -187,7 +187,7 @@ class PartitionState:
         self,
         offsets: Sequence[int],
         values: Sequence[bytes | None],
-        headers: Sequence[Sequence[tuple[str, bytes]]],
+        headers: Sequence[RawHeaders],
     ) -> Applied:
         """Apply records that follow the last one applied, in the order of the log.
 
@@ -195,6 +195,18 @@ class PartitionState:
         """
         self._compact_words()
         batch = self.decoder.decode(values, headers)
+        if len(self.seqs.keys() | set(batch.sources)) <= SOURCES_MAX:
+            return self._apply(batch, offsets)
+        # A cut will forget a source, which decides what repeats after it: no batch may reach across.
+        applied = Applied()
+        for i in range(batch.size):
+            one = self._apply(self.decoder.decode(values[i : i + 1], headers[i : i + 1]), offsets[i : i + 1])
+            applied.refused += [replace(letter, position=i) for letter in one.refused]
+            applied.cuts += one.cuts
+        return applied
+
+    def _apply(self, batch: Decoded, offsets: Sequence[int]) -> Applied:
+        """Apply a batch that forgets no source, or a single record."""
         duplicate, rows_read = self._duplicates(batch)
         fresh = ~duplicate[batch.positions]
         positions, lines = batch.positions[fresh], batch.lines.select(fresh)

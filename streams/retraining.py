@@ -46,7 +46,7 @@ def answer(history: History, request: Request, champion: TrainedModel | None, se
     if frame.empty:
         return Answer(_kept(request, parent, "no window with matured labels to train on"))
     try:
-        model = _best(frame, settings.estimators, settings.seed)
+        model = train_best(frame, settings.estimators, settings.seed)
     except FrameError as exc:
         return Answer(_kept(request, parent, f"the labelled windows cannot be trained on: {exc}"))
     if champion is not None and model.version == champion.version:
@@ -90,7 +90,8 @@ def training_frame(history: History, *, at: int, settings: Settings) -> pd.DataF
     of them. `label` is the spend over `horizon_days`, `label_short` over `monitor_horizon_days`.
     """
     horizon_s, short_s = settings.horizon_days * DAY_S, settings.monitor_horizon_days * DAY_S
-    full_from = min(history.windows) + (settings.window_days - 7) * DAY_S
+    assert history.first_end is not None
+    full_from = history.first_end + (settings.window_days - 7) * DAY_S
     ends = [end for end in history.matured(horizon_s=horizon_s, at=at) if end >= full_from]
     frames = []
     for end in ends[-settings.training_windows_max :]:
@@ -100,7 +101,7 @@ def training_frame(history: History, *, at: int, settings: Settings) -> pd.DataF
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _best(frame: pd.DataFrame, estimators: Sequence[str], seed: int) -> TrainedModel:
+def train_best(frame: pd.DataFrame, estimators: Sequence[str], seed: int) -> TrainedModel:
     """Train the estimator that does best on training customers it has not seen; on all of them.
 
     The choice leaves the hold-out alone: it belongs to the gate.

@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     decision_wait_s: float = Field(
         300.0, gt=0, description="How long evaluate waits for a decision before it writes `expired`."
     )
+    training_timeout_s: float = Field(
+        600.0, gt=0, description="Longest that one try to answer a request may take, seconds."
+    )
     gate_probability: Share = Field(0.9, description="P(challenger better) above which the gate promotes.")
     gate_resamples: Positive = Field(1000, description="Bootstrap resamples of the gate.")
     seed: int = Field(42, ge=0, description="Seed of every random choice.")
@@ -137,6 +140,14 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        description="Form of the logs: one JSON object a line, or readable; `auto` is readable on a terminal.",
+    )
+
+    fault: str = Field(
+        "", description="For tests only: the point (see streams/faults.py) at which a process kills itself."
     )
 
     # -- surfaces
@@ -186,6 +197,11 @@ class Settings(BaseSettings):
     def topic(self, name: str) -> str:
         """Return the full name of a topic or group."""
         return f"{self.topic_prefix}{name}"
+
+    @cached_property
+    def event_source(self) -> str:
+        """The `source` of every CloudEvent of this installation."""
+        return f"/clv-drift/{self.topic_prefix}"
 
     @cached_property
     def first_port(self) -> int:

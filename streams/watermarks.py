@@ -56,10 +56,15 @@ class JumpGuard:
 
     def advance(self, event_time: int) -> None:
         """Take `event_time` as true without asking: what a watermark record says, or a confirmed line."""
-        if not self.anchored:
-            near = self.earliest is not None and abs(self.earliest - event_time) <= self.jump_max_s
-            self.earliest = min(event_time, self.earliest) if near and self.earliest else event_time
-        self.largest = event_time if self.largest is None else max(self.largest, event_time)
+        if self.anchored:
+            assert self.largest is not None
+            self.largest = max(self.largest, event_time)
+        elif self._is_near(event_time):
+            assert self.earliest is not None
+            assert self.largest is not None
+            self.earliest, self.largest = min(self.earliest, event_time), max(self.largest, event_time)
+        else:  # a provisional time so far from a true one, ahead or behind, was wrong
+            self.earliest = self.largest = event_time
         self.anchored = True
         self.witnesses.clear()
 
@@ -92,6 +97,10 @@ class JumpGuard:
         # Only recent ones can follow one another; a bound keeps the state small whatever is fed.
         del self.witnesses[: -8 * self.jump_confirm_lines]
         return False
+
+    def _is_near(self, event_time: int) -> bool:
+        """Return whether the provisional time lies within a jump of `event_time`."""
+        return self.earliest is not None and abs(self.earliest - event_time) <= self.jump_max_s
 
     def _agreeing(self, event_time: int) -> list[int]:
         return [time for time, _ in self.witnesses if abs(time - event_time) <= self.jump_max_s]

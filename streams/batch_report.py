@@ -1,0 +1,168 @@
+"""What the batch jobs show a person: tables and sentences for a terminal."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from models.card import Card
+from models.metrics import METRICS
+from streams.batch import Summary
+from streams.partition import Counters
+
+CAUSES_SHOWN = 3
+_ANSWERS = {True: "drift", False: "no drift", None: "cannot tell"}
+
+
+def summary_report(summary: Summary) -> Iterator[RenderableType]:
+    """Yield what a backfill found: lines by what became of them, windows, verdicts, decisions."""
+    yield counters_line(summary.counters)
+    if not summary.windows:
+        yield Text("no window: the input has no lines")
+        return
+    yield Text(f"{len(summary.windows)} windows, {_date(summary.windows[0])} to {_date(summary.windows[-1])}")
+    yield Text("states: " + ", ".join(f"{state} from {_date(end)}" for end, state in summary.states))
+    if summary.drifts:
+        yield _drifts_table(summary.drifts)
+    else:
+        yield Text("no window with a verdict of drift")
+    if summary.decisions:
+        yield _decisions_table(summary.decisions)
+    else:
+        yield Text("no decision about a model")
+    if summary.missing_models:
+        yield Text(f"decided on, but not in the registry: {', '.join(summary.missing_models)}")
+
+
+def counters_line(counters: Counters) -> Text:
+    """Return the balance of the records, one line."""
+    c = counters
+    return Text(
+        f"records read {c.read:,} = on time {c.on_time:,} + late {c.late:,} + duplicate {c.duplicate:,}"
+        f" + control {c.control:,} + dead {c.dead:,}"
+    )
+
+
+def detection_report(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Yield what `clv-drift detect` found, given `Detection.to_dict()`, with `evidently` if that ran."""
+    yield Text(
+        f"window to {_date(result['window_end'])} ({result['customers']:,} customers) against the reference"
+        f" of model {result['model_version']}, to {_date(result['reference_end'])}"
+    )
+    table = Table("detector", "verdict", "statistic", "threshold", "columns", "causes")
+    for name, verdict in result["verdicts"].items():
+        table.add_row(*_verdict_cells(name, verdict))
+    if "evidently" in result:
+        table.add_row(*_evidently_cells(result["evidently"]))
+    yield table
+    yield Text(f"{result['acting_detector']}: {_ANSWERS[result['drift']]}")
+
+
+def _verdict_cells(name: str, verdict: Mapping[str, Any]) -> Iterator[str]:
+    yield name
+    yield _ANSWERS[verdict["drift"]]
+    yield _figure(verdict["statistic"])
+    yield _figure(verdict["threshold"])
+    yield f"{verdict['drifted_columns']} of {verdict['columns']}"
+    yield verdict["reason"] or causes_text(verdict["causes"], shown=None)
+
+
+def _evidently_cells(summary: Mapping[str, Any]) -> Iterator[str]:
+    columns = summary["columns"]
+    yield "evidently"
+    yield _ANSWERS[summary["dataset_drift"]]
+    yield _figure(summary["share"])
+    yield _figure(summary["drift_share"])
+    yield f"{summary['drifted_columns']} of {len(columns)}"
+    yield ", ".join(sorted(name for name, column in columns.items() if column["drift"]))
+
+
+def causes_text(causes: Iterable[Mapping[str, Any]], *, shown: int | None = CAUSES_SHOWN) -> str:
+    """Return the first causes in words, such as `Monetary (+12.3 currency)`."""
+    listed = list(causes)
+    texts = [
+        f"{cause['feature']}{cause['segment'] and ' of ' + cause['segment']}"
+        f" ({cause['effect']:+.4g} {cause['unit']})"
+        for cause in listed[:shown]
+    ]
+    more = len(listed) - len(texts)
+    return ", ".join(texts) + (f" and {more} more" if more else "")
+
+
+def metrics_table(metrics: Mapping[str, float | None]) -> Table:
+    """Return the measures of a model on its hold-out customers."""
+    table = Table("measure", "hold-out")
+    for name in METRICS:
+        table.add_row(name, _figure(metrics.get(name)))
+    return table
+
+
+def cards_table(cards: Iterable[Card], damaged: Mapping[str, str]) -> Table:
+    """Return the versions of a registry, oldest first, then the damaged ones with the reason."""
+    table = Table("version", "estimator", "trained on windows", "as of", "parent", "nMAE", "Gini", "gate")
+    for card in cards:
+        training = card.training
+        gate = "by hand" if card.gate is None else ("promoted" if card.gate.get("promoted") else "kept")
+        table.add_row(
+            card.version,
+            card.estimator,
+            f"{_date(training.first_window_end)} to {_date(training.last_window_end)}",
+            _date(card.requested_at) if card.requested_at else "-",
+            card.parent or "-",
+            _figure(card.metrics.get("nmae")),
+            _figure(card.metrics.get("gini")),
+            gate,
+        )
+    for version, reason in damaged.items():
+        table.add_row(version, Text(f"damaged: {reason}"))
+    return table
+
+
+def card_report(card: Card) -> Iterator[RenderableType]:
+    """Yield the card of a version."""
+    training = card.training
+    facts = {
+        "version": card.version,
+        "estimator": f"{card.estimator}, seed {card.seed}",
+        "horizon": f"{card.horizon_days} days",
+        "trained on": f"windows {_date(training.first_window_end)} to {_date(training.last_window_end)},"
+        f" {training.rows:,} rows of {training.customers:,} customers",
+        "as of": card.requested_at or "-",
+        "parent": card.parent or "-",
+        "gate": card.gate["reason"] if card.gate else "none: trained by hand",
+        "features": ", ".join(card.features),
+        "libraries": ", ".join(f"{name} {version}" for name, version in sorted(card.libraries.items())),
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    yield table
+    yield metrics_table(card.metrics)
+
+
+def _drifts_table(drifts: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
+    table = Table("window end", "detector", "causes", title="windows with drift", title_justify="left")
+    for end, verdicts in drifts:
+        for name, verdict in verdicts.items():
+            figures = f"{_figure(verdict['statistic'])} against {_figure(verdict['threshold'])}"
+            table.add_row(_date(end), name, causes_text(verdict["causes"]) or figures)
+    return table
+
+
+def _decisions_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
+    table = Table("asked at", "outcome", "version", "reason", title="decisions", title_justify="left")
+    for decision in decisions:
+        version = decision["version"] or "-"
+        table.add_row(_date(decision["window_end"]), decision["outcome"], version, Text(decision["reason"]))
+    return table
+
+
+def _date(moment: str) -> str:
+    """Return the day of a window end, which is a midnight."""
+    return moment[:10]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,203 @@
+"""The agent `ingest`: batches into partition states, their outputs and checkpoints into Kafka."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from streams.checkpoints import Ledger, StateRecord, StateUnusableError, load
+from streams.consumption import Batch, Gate
+from streams.errors import ExitCode, UserError
+from streams.kafka_io import offsets_of, read_to_end, send_all
+from streams.partition import Applied, PartitionState, Refused, StateConfig
+from streams.settings import Settings
+from streams.snapshots import encode_part
+from streams.topics import catalogue
+
+log = structlog.get_logger(__name__)
+
+CHECKPOINTS_AHEAD_MAX = 32  # cuts that may wait for their acknowledgement while reading goes on
+RELOAD_PAUSE_S = 0.5
+FAILURES_MAX = 3  # of one batch, before its lines are taken one by one
+
+
+@dataclass
+class Publication:
+    """What a cut asks to be written: outputs first, then the checkpoint, then the group's offset."""
+
+    outputs: list["asyncio.Future[Any]"]
+    snapshots: list[tuple[bytes, bytes]]
+    checkpoint: list[StateRecord]
+    offset: int
+
+
+@dataclass
+class Shard:
+    """One input partition as this worker holds it."""
+
+    tp: TP
+    settings: Settings
+    producer: AIOKafkaProducer
+    gate: Gate
+    seek: Callable[[TP, int], Any]
+    state: PartitionState | None = None
+    committable: int | None = None  # the offset up to which everything is stored
+    holes: int = 0
+    reloads: int = 0
+    _ledger: Ledger = field(default_factory=Ledger)
+    _queue: "asyncio.Queue[Publication]" = field(default_factory=lambda: asyncio.Queue(CHECKPOINTS_AHEAD_MAX))
+    _letters: list["asyncio.Future[Any]"] = field(default_factory=list)
+    _publisher: "asyncio.Task[None] | None" = None
+    _failures: tuple[int, int] = (-1, 0)  # offset of the batch that failed last, how often
+    _poison: set[int] = field(default_factory=set)  # offsets of lines that always fail
+
+    async def load(self) -> None:
+        """Restore the newest checkpoint, or begin anew; then let the records after it pass."""
+        await self.close()
+        topics = catalogue(self.settings)
+        config = StateConfig.of(self.settings)
+        records, _ = await read_to_end(self.settings, topics.state.name, self.tp.partition)
+        live: dict[bytes, bytes] = {}
+        for record in records:
+            if record.value is None:
+                live.pop(record.key, None)
+            else:
+                live[record.key] = record.value
+        try:
+            found = load(self.tp.partition, config, live)
+        except StateUnusableError as exc:
+            raise UserError(
+                str(exc),
+                hint="go back to those settings, or use a new topic_prefix and replay the input",
+                code=ExitCode.STATE,
+            ) from exc
+        state, self._ledger = found or (PartitionState(self.tp.partition, config), Ledger())
+        first, end = await offsets_of(self.settings, self.tp.topic, self.tp.partition)
+        if not first <= state.read_offset + 1 <= end:
+            raise UserError(
+                f"partition {self.tp.partition} of {self.tp.topic} holds offsets {first} to {end - 1}, "
+                f"but the state was read up to {state.read_offset}: going on would leave a hole",
+                hint="lines were deleted unread, or the topic was made anew: use another topic_prefix",
+                code=ExitCode.STATE,
+            )
+        self.state = state
+        self._queue = asyncio.Queue(CHECKPOINTS_AHEAD_MAX)
+        self._publisher = asyncio.create_task(self._publish(self._queue))
+        self.gate.open(self.tp, state.read_offset)
+        await self.seek(self.tp, state.read_offset + 1)
+        log.info("partition loaded", partition=self.tp.partition, next_offset=state.read_offset + 1, end=end)
+
+    async def close(self) -> None:
+        """Forget the state; what was being written is abandoned, for it can be written again."""
+        self.gate.close(self.tp)
+        self.state = None
+        self._letters.clear()
+        if self._publisher is not None:
+            self._publisher.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._publisher
+            self._publisher = None
+
+    async def take(self, batch: Batch) -> None:
+        """Apply a batch and hand on what follows from it."""
+        if self.state is None:
+            return
+        if self._publisher is not None and self._publisher.done():
+            await self._reload("publishing failed", self._publisher.exception())
+            return
+        if batch.prev != self.state.read_offset:
+            self.holes += 1
+            log.warning(
+                "records lost on the way, read again",
+                partition=self.tp.partition,
+                expected=self.state.read_offset + 1,
+                got=batch.offsets[0],
+            )
+            self.gate.open(self.tp, self.state.read_offset)
+            await self.seek(self.tp, self.state.read_offset + 1)
+            return
+        try:
+            applied = self._apply(batch)
+        except Exception as exc:  # noqa: BLE001  (whatever it is, the half-changed state must go)
+            await self._reload("a batch failed", exc, at=batch.offsets[0])
+            return
+        await self._hand_on(batch, applied)
+
+    def _apply(self, batch: Batch) -> Applied:
+        assert self.state is not None
+        values: list[bytes | None] = batch.values
+        if self._poison:
+            values = [None if o in self._poison else v for o, v in zip(batch.offsets, values, strict=True)]
+        if self._failures != (batch.offsets[0], FAILURES_MAX):
+            return self.state.apply(batch.offsets, values, batch.headers)
+        applied = Applied()
+        for i, offset in enumerate(batch.offsets):
+            # Noted before, taken back after: what stands here when the line fails is the line.
+            self._poison.add(offset)
+            one = self.state.apply([offset], [values[i]], [batch.headers[i]])
+            self._poison.discard(offset)
+            applied.refused += [Refused(letter.offset, i, letter.reason) for letter in one.refused]
+            applied.cuts += one.cuts
+        return applied
+
+    async def _reload(self, why: str, exc: BaseException | None, at: int | None = None) -> None:
+        """Start again from the newest checkpoint."""
+        self.reloads += 1
+        if at is not None:
+            count = self._failures[1] + 1 if self._failures[0] == at else 1
+            self._failures = (at, min(count, FAILURES_MAX))
+        log.error("partition is loaded anew", partition=self.tp.partition, why=why, exc_info=exc)
+        await asyncio.sleep(RELOAD_PAUSE_S)
+        await self.load()
+
+    async def _hand_on(self, batch: Batch, applied: Applied) -> None:
+        """Send dead letters at once; queue what the cuts ask for."""
+        assert self.state is not None
+        topics = catalogue(self.settings)
+        for letter in applied.refused:
+            self._letters.append(await self._send_letter(topics.dead_letters.name, batch, letter))
+        for cut in applied.cuts:
+            snapshots = [
+                record for part in cut.parts for record in encode_part(part, self.state.config.partitions)
+            ]
+            checkpoint = self._ledger.commit(cut, self.state.words)
+            letters, self._letters = self._letters, []
+            await self._queue.put(Publication(letters, snapshots, checkpoint, cut.offset))
+
+    async def _send_letter(self, topic: str, batch: Batch, letter: Refused) -> "asyncio.Future[Any]":
+        i = letter.position
+        headers = [
+            *batch.headers[i],
+            ("dlq.topic", self.tp.topic.encode()),
+            ("dlq.partition", b"%d" % self.tp.partition),
+            ("dlq.offset", b"%d" % letter.offset),
+            ("dlq.reason", letter.reason.encode(errors="replace")),
+        ]
+        future: asyncio.Future[Any] = await self.producer.send(
+            topic, key=batch.keys[i], value=batch.values[i], partition=self.tp.partition, headers=headers
+        )
+        return future
+
+    async def _publish(self, queue: "asyncio.Queue[Publication]") -> None:
+        """Write publications in their order; outputs are acknowledged before the checkpoint is sent."""
+        topics = catalogue(self.settings)
+        unconfirmed: deque[tuple[int, list[asyncio.Future[Any]]]] = deque()
+        while True:
+            if queue.empty() or len(unconfirmed) >= CHECKPOINTS_AHEAD_MAX:
+                while unconfirmed:
+                    offset, futures = unconfirmed.popleft()
+                    await asyncio.gather(*futures)
+                    self.committable = offset
+            item = await queue.get()
+            sent = await send_all(self.producer, topics.snapshots.name, item.snapshots)
+            await asyncio.gather(*item.outputs, *sent)
+            futures = await send_all(
+                self.producer, topics.state.name, item.checkpoint, partition=self.tp.partition
+            )
+            unconfirmed.append((item.offset, futures))

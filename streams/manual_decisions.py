@@ -1,0 +1,164 @@
+"""Decisions about models that a person makes: promote a version, or go back to the one before."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from models.registry import Registry
+from streams import cloudevents
+from streams.batch import registry_errors
+from streams.carry import Carry
+from streams.decisions import Decision, DecisionLog, Outcome
+from streams.errors import ExitCode, UserError
+from streams.grid import iso
+from streams.settings import Settings
+from streams.topic_reader import read_all
+from streams.topics import catalogue
+
+ACK_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """Which version serves, as the topics tell: the one that the next window is evaluated with."""
+
+    window_end: int  # of the last evaluation
+    champion: str | None
+    decisions: tuple[Decision, ...]  # in the order of the log
+
+    def predecessor(self) -> str | None:
+        """Return the version that served when the champion was promoted; None where none did.
+
+        A rollback is no promotion: two in a row go back two steps, not to and fro.
+        """
+        promoted = [
+            decision
+            for decision in self.decisions
+            if decision.outcome is Outcome.PROMOTED and decision.version == self.champion
+        ]
+        return promoted[-1].parent if promoted else None
+
+
+def promote(settings: Settings, version: str, *, reason: str) -> Decision:
+    """Write the decision that `version` serves from the next window not yet evaluated on; return it.
+
+    Raises UserError: MODEL where the registry cannot load the version, STATE where it serves already or no
+    window has been evaluated yet, BROKER.
+    """
+    return _decide(settings, service(settings), Outcome.PROMOTED, version, reason)
+
+
+def rollback(settings: Settings, *, reason: str) -> Decision:
+    """Do as `promote` with the version that served before the current champion.
+
+    Raises UserError (STATE) where none is known, else as `promote`.
+    """
+    now = service(settings)
+    before = now.predecessor()
+    if before is None:
+        raise UserError(
+            f"no version is known to have served before {now.champion or 'the first one'}",
+            hint="`clv-drift model list` shows the versions, `clv-drift model promote` takes one of them",
+            code=ExitCode.STATE,
+        )
+    return _decide(settings, now, Outcome.ROLLED_BACK, before, reason)
+
+
+def in_words(decision: Decision) -> str:
+    """Return a hand-made decision as a sentence."""
+    instead = f" instead of {decision.parent}" if decision.parent else ""
+    outcome = decision.outcome.value.replace("_", " ")
+    return (
+        f"{outcome}: model {decision.version} serves{instead} from the next window not yet evaluated on;"
+        f" the last one evaluated ended at {iso(decision.window_end)}"
+    )
+
+
+def service(settings: Settings) -> Service:
+    """Read from the topics which version serves; raises UserError (STATE) before the first evaluation."""
+    topics = catalogue(settings)
+    carry: Carry | None = None
+    for offset, event in _events(settings, topics.evaluations.name):
+        # The topic is written in the order of the windows: the last one is the newest.
+        try:
+            carry = Carry.from_dict(event["data"]["carry"])
+        except (KeyError, ValueError) as exc:
+            raise UserError(
+                f"the evaluation at offset {offset} of {topics.evaluations.name} cannot be read: {exc!r}",
+                hint="was it written by another version of this program?",
+                code=ExitCode.STATE,
+            ) from exc
+    if carry is None or carry.window_end is None:
+        raise UserError(
+            f"no window has been evaluated yet ({topics.evaluations.name} is empty)",
+            hint="a decision names the window that it was made after: run `clv-drift worker` first",
+            code=ExitCode.STATE,
+        )
+    log = DecisionLog()
+    decisions = []
+    for offset, event in _events(settings, topics.models.name):
+        # What is no decision is refused by the worker too, and changes nothing.
+        with suppress(ValueError):
+            if log.add(offset, event):
+                decisions.append(Decision.from_event(event))
+    # Hand-made decisions that no evaluation has taken up yet come before this one.
+    waiting = [decision.version for _, _, decision in log.since(carry.manual_seen)]
+    return Service(carry.window_end, [carry.champion, *waiting][-1], tuple(decisions))
+
+
+def _events(settings: Settings, topic: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield a topic's CloudEvents with their offsets; tombstones and foreign messages are passed over."""
+    for record in read_all(settings, topic):
+        with suppress(ValueError):
+            yield record.offset, cloudevents.decode(record.value or b"")
+
+
+def _decide(settings: Settings, now: Service, outcome: Outcome, version: str, reason: str) -> Decision:
+    if version == now.champion:
+        raise UserError(f"model {version} serves already", code=ExitCode.STATE)
+    with registry_errors():
+        Registry(settings.registry_dir).load(version)
+    decision = Decision(
+        outcome=outcome,
+        reason=reason,
+        window_end=now.window_end,
+        version=version,
+        parent=now.champion,
+        nonce=uuid.uuid4().hex,
+    )
+    _send(settings, decision)
+    return decision
+
+
+def _send(settings: Settings, decision: Decision) -> None:
+    """Write a decision and wait until every replica in sync has it."""
+    assert decision.version is not None
+    try:
+        producer = KafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers.split(","),
+            client_id=settings.topic("clv-drift-model"),
+            enable_idempotence=True,
+            acks="all",
+            bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
+        )
+        try:
+            producer.send(
+                catalogue(settings).models.name,
+                key=decision.version.encode(),
+                value=cloudevents.encode(decision.to_event(settings.event_source)),
+                headers=cloudevents.HEADERS,
+                partition=0,
+            ).get(timeout=ACK_TIMEOUT_S)
+        finally:
+            producer.close(timeout=ACK_TIMEOUT_S)
+    except KafkaError as exc:
+        raise UserError(
+            f"the broker at {settings.bootstrap_servers} did not acknowledge the decision: {exc}",
+            hint="try again: if it was written all the same, the answer is that the model serves already",
+            code=ExitCode.BROKER,
+        ) from exc

@@ -1,0 +1,294 @@
+"""The table of metrics: every name that a process exposes, what it means, in which unit."""
+
+from typing import Literal, NamedTuple
+
+MetricType = Literal["counter", "gauge", "histogram"]
+Process = Literal["worker", "retrain"]
+
+FATES = ("on_time", "late", "duplicate", "control", "dead")
+STATES = ("warming", "reference", "quiet", "suspected", "confirmed", "resolved")
+DRIFT_TYPES = ("data", "model")
+
+
+class MetricSpec(NamedTuple):
+    """One metric. `unit` is of a sample's value; `process` says which of ours exposes it."""
+
+    name: str
+    type: MetricType
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    process: Process = "worker"
+
+
+_EVALUATION = (
+    MetricSpec(
+        "clv_drift_detected_total",
+        "counter",
+        "events",
+        ("drift_type",),
+        "Drifts confirmed, by type (data, model), as the log of drift events has them.",
+    ),
+    MetricSpec(
+        "clv_drift_score",
+        "gauge",
+        "distance 0 to 1",
+        ("feature",),
+        "Distance of a feature from its reference in the last window, by the acting detector.",
+    ),
+    MetricSpec(
+        "clv_model_performance",
+        "gauge",
+        "as the metric",
+        ("metric",),
+        "The served model over the monitored horizon on the newest matured labels.",
+    ),
+    MetricSpec(
+        "clv_model_performance_matured",
+        "gauge",
+        "as the metric",
+        ("metric", "horizon"),
+        "The served model on the newest matured labels, by horizon in days.",
+    ),
+    MetricSpec(
+        "clv_drifted_columns_count",
+        "gauge",
+        "columns",
+        (),
+        "Columns that differ from the reference in the last window, by the acting detector.",
+    ),
+    MetricSpec(
+        "clv_drift_share",
+        "gauge",
+        "share 0 to 1",
+        (),
+        "Share of the compared columns that differ from the reference in the last window.",
+    ),
+    MetricSpec(
+        "clv_r2_score",
+        "gauge",
+        "R2, at most 1",
+        ("data_type",),
+        "R2 of the served model over the monitored horizon: its first matured one (reference), the newest.",
+    ),
+    MetricSpec(
+        "clv_drift_detection_timestamp",
+        "gauge",
+        "seconds since 1970",
+        (),
+        "End of the last window in which a drift was confirmed, in event time.",
+    ),
+    MetricSpec(
+        "clv_drift_state",
+        "gauge",
+        "0 or 1",
+        ("state",),
+        "1 for the state of the stream after the last window, 0 for the others.",
+    ),
+    MetricSpec(
+        "clv_window_end_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        (),
+        "End of the last window evaluated, in event time.",
+    ),
+    MetricSpec(
+        "clv_window_lines",
+        "gauge",
+        "lines",
+        (),
+        "Accepted lines in the last window evaluated, its full length.",
+    ),
+    MetricSpec(
+        "clv_window_customers", "gauge", "customers", (), "Customers who bought in the last window evaluated."
+    ),
+    MetricSpec(
+        "clv_split_customers",
+        "gauge",
+        "customers",
+        (),
+        "Customers found in two partitions in the last window: above zero it cannot be judged.",
+    ),
+    MetricSpec("clv_evaluations_total", "counter", "windows", (), "Windows in the log of evaluations."),
+    MetricSpec(
+        "clv_model_info", "gauge", "1", ("version",), "The version of the model that serves, as a label."
+    ),
+    MetricSpec(
+        "clv_model_refused", "gauge", "0 or 1", (), "Whether a model could not be loaded in the last window."
+    ),
+    MetricSpec(
+        "clv_decisions_total",
+        "counter",
+        "decisions",
+        ("outcome",),
+        "Decisions about models that count, by outcome, as the log of models has them.",
+    ),
+    MetricSpec(
+        "clv_snapshots_refused_total",
+        "counter",
+        "messages",
+        (),
+        "Messages in the log of snapshots that could not be used.",
+    ),
+    MetricSpec(
+        "clv_window_waiting",
+        "gauge",
+        "0 or 1",
+        ("partition",),
+        "1 for an input partition that holds the next window back, 0 for the others.",
+    ),
+    MetricSpec(
+        "clv_evaluation_seconds", "histogram", "seconds", (), "Time an evaluation took, without publishing."
+    ),
+)
+
+_COMPARISON = (
+    MetricSpec("clv_comparisons_behind", "gauge", "windows", (), "Windows that wait for Evidently."),
+    MetricSpec(
+        "clv_comparison_windows",
+        "gauge",
+        "windows",
+        ("status",),
+        "Windows in the log of comparisons, by what became of them.",
+    ),
+    MetricSpec(
+        "clv_comparison_drift",
+        "gauge",
+        "0 or 1",
+        (),
+        "Whether Evidently calls the last window it compared drifted.",
+    ),
+    MetricSpec(
+        "clv_comparison_drift_share",
+        "gauge",
+        "share 0 to 1",
+        (),
+        "Share of columns that Evidently calls drifted in the last window it compared.",
+    ),
+    MetricSpec(
+        "clv_comparison_drifted_columns",
+        "gauge",
+        "columns",
+        (),
+        "Columns that Evidently calls drifted in the last window it compared.",
+    ),
+    MetricSpec(
+        "clv_comparison_window_end_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        (),
+        "End of the last window that Evidently compared, in event time.",
+    ),
+)
+
+_PARTITION = (
+    MetricSpec(
+        "clv_lines_total",
+        "counter",
+        "records",
+        ("partition", "fate"),
+        "Records by what became of them, as the newest stored checkpoint has it.",
+    ),
+    MetricSpec(
+        "clv_lines_read_total",
+        "counter",
+        "records",
+        ("partition",),
+        "Records read, as the newest stored checkpoint has it: the sum of clv_lines_total.",
+    ),
+    MetricSpec(
+        "clv_lines_open",
+        "gauge",
+        "records",
+        ("partition", "fate"),
+        "Records read since the newest stored checkpoint; a restart reads them again.",
+    ),
+    MetricSpec(
+        "clv_read_offset",
+        "gauge",
+        "offset",
+        ("partition",),
+        "Offset of the last record applied; falls at restarts.",
+    ),
+    MetricSpec(
+        "clv_watermark_seconds",
+        "gauge",
+        "seconds since 1970",
+        ("partition",),
+        "Event time up to which a partition is held to be complete.",
+    ),
+    MetricSpec(
+        "clv_watermark_delay_seconds",
+        "gauge",
+        "seconds",
+        (),
+        "Event time by which this worker's slowest partition trails its fastest.",
+    ),
+    MetricSpec(
+        "clv_lag_records",
+        "gauge",
+        "records",
+        ("partition",),
+        "Records in the partition that are not yet applied.",
+    ),
+    MetricSpec("clv_state_lines", "gauge", "lines", ("partition",), "Lines that a partition's state holds."),
+    MetricSpec(
+        "clv_state_customers",
+        "gauge",
+        "customers",
+        ("partition",),
+        "Customers that a partition's state knows.",
+    ),
+    MetricSpec(
+        "clv_stream_holes_total",
+        "counter",
+        "holes",
+        (),
+        "Records lost between Kafka and the state, noticed and read again; must stay zero.",
+    ),
+    MetricSpec(
+        "clv_partition_reloads_total",
+        "counter",
+        "reloads",
+        (),
+        "Times a state was thrown away after a failure.",
+    ),
+    MetricSpec(
+        "clv_window_close_seconds", "histogram", "seconds", (), "Time to apply a batch that closed windows."
+    ),
+)
+
+_RETRAIN = (
+    MetricSpec(
+        "clv_trainings_total", "counter", "trainings", ("outcome",), "Trainings ended, by outcome.", "retrain"
+    ),
+    MetricSpec(
+        "clv_training_seconds", "histogram", "seconds", (), "Time from a request to its answer.", "retrain"
+    ),
+    MetricSpec(
+        "clv_requests_pending",
+        "gauge",
+        "requests",
+        (),
+        "Requests for a model in the log on which no decision stands.",
+        "retrain",
+    ),
+    MetricSpec(
+        "clv_last_decision_info",
+        "gauge",
+        "1",
+        ("outcome", "version"),
+        "The last decision in the log of models, as labels.",
+        "retrain",
+    ),
+    MetricSpec(
+        "clv_last_decision_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        (),
+        "End of the window that the last decision belongs to, in event time.",
+        "retrain",
+    ),
+)
+
+METRICS: tuple[MetricSpec, ...] = (*_PARTITION, *_EVALUATION, *_COMPARISON, *_RETRAIN)

@@ -1,0 +1,230 @@
+"""What metrics are computed from: plain views of the logs and of the partitions, without Prometheus."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from streams.decisions import Decision
+from streams.evaluation import DETECTED
+from streams.grid import from_iso
+from streams.metrics_table import DRIFT_TYPES
+from streams.partition import Counters, PartitionState
+from streams.policy import Action
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionView:
+    """An input partition as its worker holds it; times are epoch seconds of event time.
+
+    `stored` are the counters of the newest checkpoint that the broker acknowledged: a restart goes on from
+    them, so they never go back. `counters` are those of the state in memory, which a restart may set back.
+    `watermark` is None until the partition's time is trusted, `lag` where the log's end is not known.
+    """
+
+    partition: int
+    stored: Counters
+    counters: Counters
+    read_offset: int
+    watermark: int | None
+    lag: int | None
+    lines: int
+    customers: int
+    holes: int = 0
+    reloads: int = 0
+
+    @classmethod
+    def of(
+        cls, state: PartitionState, *, stored: Counters, end_offset: int | None, holes: int, reloads: int
+    ) -> "PartitionView":
+        """Return the view of `state`; `end_offset` is that after the last record of the partition's log."""
+        anchored = state.guard.anchored and state.guard.largest is not None
+        return cls(
+            partition=state.partition,
+            stored=stored,
+            counters=replace(state.counters),
+            read_offset=state.read_offset,
+            watermark=(state.guard.largest or 0) - state.config.lateness_s if anchored else None,
+            lag=None if end_offset is None else max(0, end_offset - 1 - state.read_offset),
+            lines=sum(len(segment.lines) for segment in state.segments),
+            customers=int(state.lifetime.known.sum()),
+            holes=holes,
+            reloads=reloads,
+        )
+
+
+@dataclass
+class RunningTotal:
+    """The sum of counters that come and go with their partitions; it never falls."""
+
+    total: int = 0
+    _last: dict[int, int] = field(default_factory=dict)
+
+    def after(self, counts: Mapping[int, int]) -> int:
+        """Return the total after `counts` by partition; one that is below its last value began anew."""
+        for partition, count in counts.items():
+            last = self._last.get(partition, 0)
+            self.total += count - last if count >= last else count
+        # A partition that is gone begins at zero should it come back.
+        self._last = dict(counts)
+        return self.total
+
+
+def watermark_delay_s(views: Iterable[PartitionView]) -> int | None:
+    """Return by how much the slowest watermark trails the fastest, seconds; None without any."""
+    known = [view.watermark for view in views if view.watermark is not None]
+    return max(known) - min(known) if known else None
+
+
+@dataclass(frozen=True)
+class LatestWindow:
+    """What the newest evaluation says."""
+
+    window_end: int
+    state: str
+    lines: int
+    customers: int
+    split_customers: int
+    version: str | None
+    model_refused: bool
+    scores: dict[str, float]
+    drifted_columns: int | None  # None where nothing was compared
+    columns: int
+    matured: dict[str, dict[str, float]]  # by horizon in days; None figures left out
+    r2_reference: float | None
+
+    @classmethod
+    def of(cls, data: dict[str, Any], acting_detector: str) -> "LatestWindow":
+        """Read an evaluation's data; raises KeyError, TypeError or ValueError where it is none."""
+        verdict = data["verdicts"].get(acting_detector) or {"scores": {}, "columns": 0}
+        reference = data["carry"]["r2_reference"]
+        return cls(
+            window_end=from_iso(data["window_end"]),
+            state=str(data["state"]),
+            lines=int(data["lines"]),
+            customers=int(data["customers"]),
+            split_customers=int(data["split_customers"]),
+            version=data["model_version"],
+            model_refused=data["model_refused"] is not None,
+            scores={str(name): float(score) for name, score in verdict["scores"].items()},
+            drifted_columns=int(verdict["drifted_columns"]) if verdict["columns"] else None,
+            columns=int(verdict["columns"]),
+            matured={
+                str(days): _numbers(figures)
+                for days, figures in data["performance"].items()
+                if figures["status"] == "matured"
+            },
+            r2_reference=None if reference is None else float(reference["r2"]),
+        )
+
+
+@dataclass
+class EvaluationView:
+    """The logs of evaluations, drift events and decisions, folded; what is told twice counts once.
+
+    A drift is known by its type and onset: while it lasts, each new request for a model repeats its event. The
+    observe methods raise KeyError, TypeError or ValueError on what is no such event, and then change nothing.
+    """
+
+    acting_detector: str
+    latest: LatestWindow | None = None
+    windows: set[str] = field(default_factory=set)
+    drifts: dict[tuple[str, str], int] = field(default_factory=dict)  # (type, onset) -> end when confirmed
+    decisions: dict[str, int] = field(default_factory=dict)
+    refused_snapshots: int = 0
+    waiting_for: frozenset[int] = frozenset()
+    _decided: set[str] = field(default_factory=set)  # requests on which a decision stands
+
+    def observe_evaluation(self, event: dict[str, Any]) -> None:
+        """Take an evaluation; an older one than the latest only counts."""
+        window = LatestWindow.of(event["data"], self.acting_detector)
+        self.windows.add(event["data"]["window_end"])
+        if self.latest is None or window.window_end >= self.latest.window_end:
+            self.latest = window
+
+    def observe_drift_event(self, event: dict[str, Any]) -> None:
+        """Take a drift event; those that confirm a drift are counted."""
+        kind, data = event["type"], event["data"]
+        end, drift = from_iso(data["window_end"]), (str(data["drift_type"]), str(data["onset"]))
+        if kind == DETECTED:
+            self.drifts[drift] = min(end, self.drifts.get(drift, end))
+
+    @property
+    def detected(self) -> dict[str, int]:
+        """How many drifts were confirmed, by type; zero too."""
+        return dict.fromkeys(DRIFT_TYPES, 0) | Counter(drift_type for drift_type, _ in self.drifts)
+
+    @property
+    def last_detection(self) -> int | None:
+        """End of the window in which the newest drift was confirmed."""
+        return max(self.drifts.values(), default=None)
+
+    def observe_decision(self, event: dict[str, Any]) -> None:
+        """Take a decision; of several on one request the first counts, as for the evaluations."""
+        decision = Decision.from_event(event)
+        key = decision.request_id or f"by hand {event['id']}"
+        if key in self._decided:
+            return
+        self._decided.add(key)
+        self.decisions[decision.outcome.value] = self.decisions.get(decision.outcome.value, 0) + 1
+
+
+@dataclass
+class ComparisonView:
+    """The log of comparisons, folded; a window counts once."""
+
+    behind: int | None = None
+    latest: dict[str, Any] | None = None  # data of the newest window that Evidently compared
+    status: dict[str, str] = field(default_factory=dict)  # by window end
+
+    def observe(self, event: dict[str, Any]) -> None:
+        """Take a comparison; raises as the observers of `EvaluationView` do."""
+        data = event["data"]
+        end, status = from_iso(data["window_end"]), str(data["status"])
+        if status == "compared":
+            read = {
+                "window_end": end,
+                "drift": bool(data["dataset_drift"]),
+                "share": float(data["share"]),
+                "drifted_columns": int(data["drifted_columns"]),
+            }
+            if self.latest is None or end >= self.latest["window_end"]:
+                self.latest = read
+        self.status[data["window_end"]] = status
+
+
+@dataclass
+class RequestView:
+    """Requests for a model and the decisions on them, as the logs have them."""
+
+    requests: set[str] = field(default_factory=set)
+    decided: set[str] = field(default_factory=set)
+    last: Decision | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many requests have no decision yet."""
+        return len(self.requests - self.decided)
+
+    def observe_request(self, event: dict[str, Any]) -> None:
+        """Take a drift event; one that asks for a model is a request."""
+        if event["data"]["action"] == Action.RETRAIN:
+            self.requests.add(str(event["id"]))
+
+    def observe_decision(self, event: dict[str, Any]) -> None:
+        """Take a decision; a second one on the same request does not count."""
+        decision = Decision.from_event(event)
+        if decision.request_id is not None and decision.request_id in self.decided:
+            return
+        if decision.request_id is not None:
+            self.decided.add(decision.request_id)
+        self.last = decision
+
+
+def _numbers(figures: dict[str, Any]) -> dict[str, float]:
+    """Return the measures among `figures`; what could not be computed is left out."""
+    return {
+        name: float(value)
+        for name, value in figures.items()
+        if name not in {"status", "window_end", "model_version"} and value is not None
+    }

@@ -1,0 +1,82 @@
+"""Reading a partition from its beginning to its present end, without a group."""
+
+import time
+from collections.abc import Iterator
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+
+from streams.errors import ExitCode, UserError
+from streams.settings import Settings
+from streams.topics import MIB
+
+# Reading is given up where the broker has handed out nothing for so long.
+SILENCE_MAX_S = 30.0
+POLL_MS = 500
+
+
+def read_all(settings: Settings, topic: str, partition: int = 0) -> Iterator[ConsumerRecord]:
+    """Yield the records that a partition holds now, in the order of the log; tombstones too (`value` None).
+
+    `topic` is the full name (`streams.topics.catalogue`); keys and values are bytes. What is written after
+    the first record was asked for is left out, so the iterator ends. Raises UserError: STATE where there is
+    no such topic or partition, BROKER where none answers or where it falls silent.
+    """
+    place = TopicPartition(topic, partition)
+    try:
+        with _consumer(settings) as consumer:
+            if partition not in consumer.partitions_for_topic(topic):
+                raise UserError(
+                    f"there is no topic {topic} with a partition {partition} on {settings.bootstrap_servers}",
+                    hint="`clv-drift topics` creates the topics",
+                    code=ExitCode.STATE,
+                )
+            consumer.assign([place])
+            consumer.seek_to_beginning(place)
+            end = consumer.end_offsets([place])[place]
+            yield from _until(consumer, place, end)
+    except KafkaError as exc:
+        raise UserError(
+            f"{topic} cannot be read from the broker at {settings.bootstrap_servers}: {exc}",
+            hint="the broker's own log says more",
+            code=ExitCode.BROKER,
+        ) from exc
+
+
+def _until(consumer: KafkaConsumer, place: TopicPartition, end: int) -> Iterator[ConsumerRecord]:
+    """Yield the records of the assigned partition that stand before offset `end`."""
+    position, moved_at = -1, time.monotonic()
+    # The position, not the last record, tells the end: compaction may have removed what stood there.
+    while (now := consumer.position(place, timeout_ms=round(SILENCE_MAX_S * 1000))) is None or now < end:
+        if now != position:
+            position, moved_at = now, time.monotonic()
+        elif time.monotonic() - moved_at > SILENCE_MAX_S:
+            raise UserError(
+                f"{place.topic} could be read up to offset {position} of {end} only:"
+                f" then the broker gave nothing for {SILENCE_MAX_S:g} s",
+                code=ExitCode.BROKER,
+            )
+        for record in consumer.poll(timeout_ms=POLL_MS).get(place, ()):
+            if record.offset < end:
+                yield record
+                # However long the caller took over a record, the broker was not silent.
+                moved_at = time.monotonic()
+
+
+def _consumer(settings: Settings) -> KafkaConsumer:
+    try:
+        return KafkaConsumer(
+            bootstrap_servers=settings.bootstrap_servers.split(","),
+            client_id=settings.topic("clv-drift-reader"),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
+            max_partition_fetch_bytes=10 * MIB,
+        )
+    except (KafkaError, OSError, ValueError) as exc:
+        raise UserError(
+            f"no Kafka broker answered at {settings.bootstrap_servers} within {settings.broker_wait_s:g} s",
+            hint="start one (`clv-drift broker`) or set CLV_DRIFT_BOOTSTRAP_SERVERS to a running one",
+            code=ExitCode.BROKER,
+        ) from exc

@@ -1,0 +1,74 @@
+"""Running a worker as a process: start, signals, and one clear message when it cannot go on."""
+
+import asyncio
+import contextlib
+import signal
+
+import structlog
+
+from streams.app import Worker, build_app
+from streams.errors import ExitCode, UserError
+from streams.roles import Role
+from streams.settings import Settings
+from streams.topic_admin import review_topics
+
+log = structlog.get_logger(__name__)
+
+STOP_TIMEOUT_S = 10.0
+
+
+def run(settings: Settings, role: Role) -> None:
+    """Run a worker until SIGTERM, SIGINT, or a failure, which is raised."""
+    check_topics(settings)
+    asyncio.run(_run(settings, role))
+
+
+def check_topics(settings: Settings) -> None:
+    """Raise UserError unless every topic is there, with the partitions of the settings."""
+    wrong = [
+        f"{difference.topic}: {difference}"
+        for review in review_topics(settings, create=False)
+        for difference in review.differences
+        if difference.setting in {"topic", "partitions"}
+    ]
+    if wrong:
+        raise UserError(
+            "topics are not as they must be: " + "; ".join(wrong),
+            hint="`clv-drift topics` creates what is missing; another number of partitions needs a new topic_prefix",
+            code=ExitCode.STATE,
+        )
+
+
+async def _run(settings: Settings, role: Role) -> None:
+    worker = build_app(settings, role)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await worker.start()
+    try:
+        await worker.app.start()
+        log.info("worker started", role=role.value)
+        await _until(worker, stop)
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_shut_down(worker), STOP_TIMEOUT_S)
+    if worker.failure is not None:
+        raise worker.failure
+    log.info("worker stopped")
+
+
+async def _until(worker: Worker, stop: asyncio.Event) -> None:
+    waits = {
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(worker.failed.wait()),
+        asyncio.create_task(worker.app.wait_until_stopped()),
+    }
+    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+
+
+async def _shut_down(worker: Worker) -> None:
+    await worker.stop()
+    await worker.app.stop()
