@@ -173,7 +173,7 @@ def detect(
         ),
     ] = None,
     drift_share: Annotated[
-        float | None, typer.Option(help="Share of drifted columns from which Evidently says drift.")
+        float | None, typer.Option(help="With --evidently: share of drifted columns that makes it say drift.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the verdicts to this file, as JSON.")] = None,
     evidently: Annotated[
@@ -191,9 +191,13 @@ def detect(
     from producers.batch_input import batch_records, shown
     from producers.inputs import file_input
     from streams import batch_models, batch_report
-    from streams.errors import ExitCode
+    from streams.errors import ExitCode, UserError
     from streams.settings import load_settings
 
+    if drift_share is not None and evidently is None:
+        raise UserError(
+            "--drift-share is Evidently's", hint="give --evidently FILE.html too", code=ExitCode.USAGE
+        )
     settings = load_settings(registry_dir=registry_dir, drift_share=drift_share)
     end = None if window_end is None else int(window_end.replace(tzinfo=UTC).timestamp())
     found = file_input(source)
@@ -210,3 +214,36 @@ def detect(
         batch_models.write_json(out, result)
     if detection.drift:
         raise typer.Exit(ExitCode.DRIFT)
+
+
+def demo(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[INPUT]",
+            help="Online Retail as .csv, .csv.gz or .xlsx. Default: the one in data/, else synthetic data.",
+        ),
+    ] = None,
+    synthetic: Annotated[str | None, typer.Option(help="A synthetic shop instead of INPUT.")] = None,
+    speed: Annotated[str, typer.Option(help="Seconds of event time a second, or `max`.")] = "250000",
+    inject: Annotated[
+        list[str] | None,
+        typer.Option(help="Drift scenarios. Default: price:+20%@2011-08-01; `none` for none."),
+    ] = None,
+    home: Annotated[Path, typer.Option(help="Where all that the demo makes is kept.")] = Path("var/demo"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew: remove what an earlier demo left.")
+    ] = False,
+) -> None:
+    """Run everything on this machine: Kafka, worker, retraining, a replayed year, a live view, a summary."""
+    import signal
+
+    from rich.console import Console
+
+    from producers.demo import DemoOptions, run
+
+    # A polite request to end takes the way of Ctrl-C: every process is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    chosen = tuple(inject or ("price:+20%@2011-08-01",))
+    options = DemoOptions(home, source, synthetic, speed, () if chosen == ("none",) else chosen, fresh)
+    raise typer.Exit(run(options, Console(soft_wrap=True)))

@@ -1,8 +1,8 @@
 """The topology on one page: every topic, agent and timer of the worker, registered by hand.
 
-    retail.transactions ─► ingest ─► clv.snapshots ─► evaluate ─► clv.evaluations ─► compare ─► clv.comparisons
-           (P partitions)    │            (1)            │  ▲           (1)
-                             ├─► retail.transactions.dlq │  └── clv.models, from the retrain consumer
+    retail.transactions ─► ingest ─► clv.snapshots ─► evaluate ─► clv.evaluations ─► compare
+           (P partitions)    │            (1)            │  ▲           (1)             │
+                             ├─► retail.transactions.dlq │  └─ clv.models               └─► clv.comparisons
                              └─► clv.state               └─► clv.drift.events
 
 Faust owns the group: which worker holds which partition. Each partition held has an owner object that
@@ -28,12 +28,12 @@ from streams.evaluation import Evaluator
 from streams.idle import IdleWatch
 from streams.ingest import Shard
 from streams.kafka_io import start_producer
+from streams.metrics import PartitionView, WorkerMetrics
 from streams.model_cache import ModelCache
 from streams.offsets import commit_offsets
 from streams.roles import Role
 from streams.settings import Settings
 from streams.topics import catalogue
-from streams.worker_metrics import WorkerView
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Worker:
         self.settings = settings
         self.role = role
         self.gate = Gate()
-        self.view = WorkerView(settings)
+        self.metrics = WorkerMetrics(settings)
         self.shards: dict[TP, Shard] = {}
         self.evaluate: EvaluateOwner | None = None
         self.compare: CompareOwner | None = None
@@ -63,7 +63,7 @@ class Worker:
     async def start(self) -> None:
         """Connect what Faust does not connect."""
         self.producer = await start_producer(self.settings)
-        self.view.shards = lambda: list(self.shards.values())
+        self.metrics.partitions = self._partition_views
         self.gate.on_hole = lambda tp: self._spawn(self._seek_expected(tp))
 
     async def stop(self) -> None:
@@ -111,11 +111,11 @@ class Worker:
             models = ModelCache(Registry(self.settings.registry_dir))
             detectors = [make_detector(name, self.settings) for name in self.settings.detectors]
             evaluator = Evaluator(self.settings, detectors, models.load)
-            self.evaluate = EvaluateOwner(self.settings, evaluator, self.producer, self.view)
+            self.evaluate = EvaluateOwner(self.settings, evaluator, self.producer, self.metrics)
             await self._open(tp, await self.evaluate.load())
         elif tp == compare_tp(self.settings):
             models = ModelCache(Registry(self.settings.registry_dir))
-            self.compare = CompareOwner(self.settings, self.producer, models.load, self.view)
+            self.compare = CompareOwner(self.settings, self.producer, models.load, self.metrics)
             await self._open(tp, await self.compare.load())
 
     async def _release(self, tp: TP) -> None:
@@ -126,10 +126,27 @@ class Worker:
         if tp == owner_tp(self.settings) and self.evaluate is not None:
             owner, self.evaluate = self.evaluate, None
             await owner.close()
-            self.view.reset_evaluations()
+            self.metrics.reset_evaluations()
         if tp == compare_tp(self.settings) and self.compare is not None:
             comparer, self.compare = self.compare, None
             await comparer.close()
+            self.metrics.reset_comparisons()
+
+    def _partition_views(self) -> list[PartitionView]:
+        """Return what the metrics show of the partitions; called from the thread that serves them."""
+        views = []
+        for tp, shard in list(self.shards.items()):
+            if shard.state is not None:
+                views.append(
+                    PartitionView.of(
+                        shard.state,
+                        stored=shard.stored,
+                        end_offset=self.app.consumer.highwater(tp),
+                        holes=shard.holes,
+                        reloads=shard.reloads,
+                    )
+                )
+        return views
 
     async def _open(self, tp: TP, next_offset: int) -> None:
         self.gate.open(tp, next_offset - 1)

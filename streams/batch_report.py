@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from models.card import Card
@@ -53,10 +54,12 @@ def detection_report(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     )
     table = Table("detector", "verdict", "statistic", "threshold", "columns", "causes")
     for name, verdict in result["verdicts"].items():
-        table.add_row(*_verdict_cells(name, verdict))
+        table.add_row(*map(Text, _verdict_cells(name, verdict)))
     if "evidently" in result:
-        table.add_row(*_evidently_cells(result["evidently"]))
+        table.add_row(*map(Text, _evidently_cells(result["evidently"])))
     yield table
+    if result["window_end"] == result["reference_end"]:
+        yield Text("note: the window is the reference itself; --window-end takes another one")
     yield Text(f"{result['acting_detector']}: {_ANSWERS[result['drift']]}")
 
 
@@ -101,22 +104,19 @@ def metrics_table(metrics: Mapping[str, float | None]) -> Table:
 
 def cards_table(cards: Iterable[Card], damaged: Mapping[str, str]) -> Table:
     """Return the versions of a registry, oldest first, then the damaged ones with the reason."""
-    table = Table("version", "estimator", "trained on windows", "as of", "parent", "nMAE", "Gini", "gate")
+    table = Table(Column("version", no_wrap=True), "as of", "estimator", "nMAE", "Gini", "gate", box=SIMPLE)
     for card in cards:
-        training = card.training
-        gate = "by hand" if card.gate is None else ("promoted" if card.gate.get("promoted") else "kept")
+        gate = "by hand" if card.gate is None else ("promoted" if card.gate["promoted"] else "kept")
         table.add_row(
             card.version,
-            card.estimator,
-            f"{_date(training.first_window_end)} to {_date(training.last_window_end)}",
             _date(card.requested_at) if card.requested_at else "-",
-            card.parent or "-",
+            Text(card.estimator),
             _figure(card.metrics.get("nmae")),
             _figure(card.metrics.get("gini")),
             gate,
         )
     for version, reason in damaged.items():
-        table.add_row(version, Text(f"damaged: {reason}"))
+        table.add_row(version, "damaged", Text(reason))
     return table
 
 
@@ -147,7 +147,7 @@ def _drifts_table(drifts: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
     for end, verdicts in drifts:
         for name, verdict in verdicts.items():
             figures = f"{_figure(verdict['statistic'])} against {_figure(verdict['threshold'])}"
-            table.add_row(_date(end), name, causes_text(verdict["causes"]) or figures)
+            table.add_row(_date(end), name, Text(causes_text(verdict["causes"]) or figures))
     return table
 
 

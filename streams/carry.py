@@ -42,6 +42,7 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
     reference_end: int | None = None  # the reference window that detectors compare with
     serving: tuple[Serving, ...] = ()
     pending: tuple[Request, ...] = ()
+    first_requested: int | None = None  # when a first model was last asked for
     manual_seen: int = -1  # position in the log of models up to which hand-made decisions are applied
     policies: dict[str, PolicyState] = {}
     detectors: dict[str, dict[str, Any] | None] = {}

@@ -111,6 +111,26 @@ def load(
     return state, Ledger(dict(head["lines"]), dict(head["lifetime"]), number)
 
 
+def newest_head(records: Iterable[StateRecord]) -> dict[str, Any] | None:
+    """Return the newest head among `records` of a partition of the state topic, None if none is there.
+
+    A head that was deleted later counts too: what replaced it need not be among the records. Raises
+    StateUnusableError if the newest is damaged.
+    """
+    heads = {
+        int(match[1]): value
+        for key, value in records
+        if value is not None and (match := _KEY.fullmatch(key)) and match[2] == b"head"
+    }
+    if not heads:
+        return None
+    number = max(heads)
+    try:
+        return msgspec.msgpack.decode(_unseal(_key(number, "head"), heads[number]), type=dict[str, Any])
+    except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as exc:
+        raise StateUnusableError(f"the head of checkpoint {number} is damaged: {exc!r}") from exc
+
+
 def _key(number: int, kind: str, piece: int | None = None) -> bytes:
     return f"{number:012d}/{kind}".encode() + (b"" if piece is None else b"/%04d" % piece)
 

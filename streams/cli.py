@@ -53,3 +53,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(ExitCode.OK)
+
+
+if __name__ == "__main__":
+    main()

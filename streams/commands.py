@@ -77,10 +77,13 @@ def worker(
     port: Annotated[int | None, typer.Option(help="Port of /metrics; 0 turns it off.")] = None,
 ) -> None:
     """Run the streaming app: windows, verdicts, Evidently; start as many as there are partitions."""
+    from streams import logs
     from streams import worker as process
     from streams.settings import load_settings
 
-    process.run(load_settings(worker_port=port), role)
+    settings = load_settings(worker_port=port)
+    logs.configure(settings, process="worker")
+    process.run(settings, role)
 
 
 def retrain(
@@ -99,6 +102,26 @@ def retrain(
     metrics = RetrainMetrics()
     with closing(metrics.serve(settings.web_host, settings.retrain_port)):
         process.run(settings, metrics)
+
+
+def watch(
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one plain snapshot and end; so it is without a terminal.")
+    ] = False,
+) -> None:
+    """Show the feed, the windows, the model and what it waits for, live; Ctrl-C ends it."""
+    import contextlib
+    import signal
+
+    from rich.console import Console
+
+    from streams import watch as viewer
+    from streams.settings import load_settings
+
+    # A polite request to end must leave the terminal as it was.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        viewer.watch(load_settings(), Console(highlight=False), once=once)
 
 
 model = typer.Typer(no_args_is_help=True, help="Model versions: look at them, promote one, go back.")

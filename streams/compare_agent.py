@@ -1,4 +1,4 @@
-"""The agent `compare`: Evidently on each window against its reference, in a child process, beside the verdict."""
+"""The agent `compare`: Evidently on each window against its reference, in a child process."""
 
 import asyncio
 import contextlib
@@ -35,6 +35,7 @@ DAY_S = 86_400
 class ComparisonObserver(Protocol):
     """Whoever shows how far the comparisons are."""
 
+    def reset_comparisons(self) -> None: ...  # noqa: D102
     def observe_comparison(self, event: dict[str, Any]) -> None: ...  # noqa: D102
     def observe_comparisons_behind(self, windows: int) -> None: ...  # noqa: D102
 
@@ -71,6 +72,7 @@ class CompareOwner:
         """Read what was compared; return the offset of the evaluations to go on from (the first)."""
         await self.close()
         self._fresh()
+        self.observer.reset_comparisons()
         done, _ = await read_to_end(self.settings, self.topics.comparisons.name)
         for record in done:
             event = cloudevents.decode(record.value)

@@ -1,8 +1,9 @@
-"""The agent `evaluate`: joins the parts of a window, waits for decisions that are due, evaluates, publishes."""
+"""The agent `evaluate`: joins the parts of a window, waits for due decisions, evaluates, publishes."""
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import structlog
@@ -31,6 +32,8 @@ class EvaluationObserver(Protocol):
     """Whoever shows what the log of evaluations says; told everything again after each load."""
 
     def reset_evaluations(self) -> None: ...  # noqa: D102
+    def evaluations_loaded(self) -> None: ...  # noqa: D102
+    def observe_waiting_for(self, partitions: Iterable[int]) -> None: ...  # noqa: D102
     def observe_evaluation(self, event: dict[str, Any]) -> None: ...  # noqa: D102
     def observe_drift_event(self, event: dict[str, Any]) -> None: ...  # noqa: D102
     def observe_decision(self, event: dict[str, Any]) -> None: ...  # noqa: D102
@@ -85,6 +88,7 @@ class EvaluateOwner:
         self.read_offset = end - 1
         for record in snapshots:
             self._note_snapshot(record.value)
+        self.observer.evaluations_loaded()
         await self._evaluate_whole()
         log.info(
             "evaluate loaded",
@@ -122,6 +126,7 @@ class EvaluateOwner:
     async def _evaluate_whole(self) -> None:
         for snapshot in self.joiner.pop():
             await self._evaluate(snapshot)
+        self.observer.observe_waiting_for(self.joiner.waiting_for())
 
     async def _evaluate(self, snapshot: Snapshot) -> None:
         self.history.add(snapshot)

@@ -172,16 +172,25 @@ class Evaluator:
                 return "warming"
             if weeks >= self.settings.reference_weeks and not window.partial:
                 draft.carry = _replace(carry, reference_end=end)
-                self._request(draft, REFERENCE_READY, self._event_data(draft, "data", None, Action.RETRAIN))
+                self._ask_for_first_model(draft)
             return "reference"
+        cooldown_s = self.settings.cooldown_days * DAY_S
+        if carry.champion is None and not carry.pending and end - (carry.first_requested or 0) >= cooldown_s:
+            self._ask_for_first_model(draft)
         model = self._step(draft, "model", draft.verdicts.get(R2_DROP))
         if model.changed:
             self._announce(draft, "model", model._replace(action=Action.NONE))
         data = self._step(draft, "data", draft.verdicts.get(self.settings.acting_detector))
+        if draft.carry.pending:
+            data = data._replace(action=Action.NONE)  # a model is on its way: one is enough
         if data.changed or data.action is not Action.NONE:
-            draft.action = data.action
             self._announce(draft, "data", data)
         return data.state.state.value
+
+    def _ask_for_first_model(self, draft: _Draft) -> None:
+        """Ask for a first model; again where the request expired or nothing good enough came of it."""
+        draft.carry = _replace(draft.carry, first_requested=draft.window.window_end)
+        self._request(draft, REFERENCE_READY, self._event_data(draft, "data", None, Action.RETRAIN))
 
     def _step(self, draft: _Draft, kind: str, verdict: Verdict | None) -> Step:
         settings = self.settings

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -15,7 +15,7 @@ from streams.checkpoints import Ledger, StateRecord, StateUnusableError, load
 from streams.consumption import Batch, Gate
 from streams.errors import ExitCode, UserError
 from streams.kafka_io import offsets_of, read_to_end, send_all
-from streams.partition import Applied, PartitionState, Refused, StateConfig
+from streams.partition import Applied, Counters, PartitionState, Refused, StateConfig
 from streams.settings import Settings
 from streams.snapshots import encode_part
 from streams.topics import catalogue
@@ -35,6 +35,7 @@ class Publication:
     snapshots: list[tuple[bytes, bytes]]
     checkpoint: list[StateRecord]
     offset: int
+    counters: Counters
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Shard:
     seek: Callable[[TP, int], Any]
     state: PartitionState | None = None
     committable: int | None = None  # the offset up to which everything is stored
+    stored: Counters = field(default_factory=Counters)  # as of the newest checkpoint acknowledged
     holes: int = 0
     reloads: int = 0
     _ledger: Ledger = field(default_factory=Ledger)
@@ -87,6 +89,7 @@ class Shard:
                 code=ExitCode.STATE,
             )
         self.state = state
+        self.stored = replace(state.counters)
         self._queue = asyncio.Queue(CHECKPOINTS_AHEAD_MAX)
         self._publisher = asyncio.create_task(self._publish(self._queue))
         self.gate.open(self.tp, state.read_offset)
@@ -168,7 +171,8 @@ class Shard:
             ]
             checkpoint = self._ledger.commit(cut, self.state.words)
             letters, self._letters = self._letters, []
-            await self._queue.put(Publication(letters, snapshots, checkpoint, cut.offset))
+            counters = Counters(**cut.head["counters"])
+            await self._queue.put(Publication(letters, snapshots, checkpoint, cut.offset, counters))
 
     async def _send_letter(self, topic: str, batch: Batch, letter: Refused) -> "asyncio.Future[Any]":
         i = letter.position
@@ -187,17 +191,17 @@ class Shard:
     async def _publish(self, queue: "asyncio.Queue[Publication]") -> None:
         """Write publications in their order; outputs are acknowledged before the checkpoint is sent."""
         topics = catalogue(self.settings)
-        unconfirmed: deque[tuple[int, list[asyncio.Future[Any]]]] = deque()
+        unconfirmed: deque[tuple[Publication, list[asyncio.Future[Any]]]] = deque()
         while True:
             if queue.empty() or len(unconfirmed) >= CHECKPOINTS_AHEAD_MAX:
                 while unconfirmed:
-                    offset, futures = unconfirmed.popleft()
+                    done, futures = unconfirmed.popleft()
                     await asyncio.gather(*futures)
-                    self.committable = offset
+                    self.committable, self.stored = done.offset, done.counters
             item = await queue.get()
             sent = await send_all(self.producer, topics.snapshots.name, item.snapshots)
             await asyncio.gather(*item.outputs, *sent)
             futures = await send_all(
                 self.producer, topics.state.name, item.checkpoint, partition=self.tp.partition
             )
-            unconfirmed.append((item.offset, futures))
+            unconfirmed.append((item, futures))

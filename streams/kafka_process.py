@@ -202,7 +202,7 @@ class KafkaProcess:
                 pass_fds=(lock,),
                 # A group of its own: Ctrl-C in a terminal must not reach the broker before its clients.
                 process_group=0,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509  (one system call, resolved before the fork)
+                preexec_fn=die_with_parent(),  # noqa: PLW1509  (one system call, resolved before the fork)
             )
 
     def _format(self, stored: Path, log4j_file: Path, log: IO[bytes]) -> None:
@@ -269,7 +269,7 @@ def _listening(port: int) -> bool:
         return client.connect_ex((HOST, port)) == 0
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """Return what makes a child of Linux receive SIGTERM when its parent is gone; None elsewhere."""
     if sys.platform != "linux":
         return None

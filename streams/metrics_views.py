@@ -122,8 +122,8 @@ class LatestWindow:
 class EvaluationView:
     """The logs of evaluations, drift events and decisions, folded; what is told twice counts once.
 
-    A drift is known by its type and onset: while it lasts, each new request for a model repeats its event. The
-    observe methods raise KeyError, TypeError or ValueError on what is no such event, and then change nothing.
+    A drift is known by its type and onset: while it lasts, each new request for a model repeats its event.
+    The observers raise KeyError, TypeError or ValueError on what is no such event, and then change nothing.
     """
 
     acting_detector: str

@@ -6,6 +6,7 @@ import signal
 
 import structlog
 
+from streams import logs
 from streams.app import Worker, build_app
 from streams.errors import ExitCode, UserError
 from streams.roles import Role
@@ -34,13 +35,15 @@ def check_topics(settings: Settings) -> None:
     if wrong:
         raise UserError(
             "topics are not as they must be: " + "; ".join(wrong),
-            hint="`clv-drift topics` creates what is missing; another number of partitions needs a new topic_prefix",
+            hint="`clv-drift topics` creates what is missing; other partitions need a new topic_prefix",
             code=ExitCode.STATE,
         )
 
 
 async def _run(settings: Settings, role: Role) -> None:
+    logs.watch_loop(asyncio.get_running_loop())
     worker = build_app(settings, role)
+    served = worker.metrics.serve(settings.web_host, settings.worker_port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,6 +56,7 @@ async def _run(settings: Settings, role: Role) -> None:
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_shut_down(worker), STOP_TIMEOUT_S)
+        served.close()
     if worker.failure is not None:
         raise worker.failure
     log.info("worker stopped")

@@ -39,6 +39,7 @@ def story() -> Results:
         )
 
 
+@cache
 def story_partitions():
     """The states of the partitions at the end of the same history."""
     conf = story_settings()

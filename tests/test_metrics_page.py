@@ -31,13 +31,13 @@ COMPARED = {
 }
 
 
-def told(metrics):
-    """A worker's metrics after reading the logs of the story."""
+def told(metrics, windows=None):
+    """A worker's metrics after reading the logs of the story, or its first evaluations."""
     results = story()
     metrics.reset_evaluations()
     for event in results.events:
         metrics.observe_drift_event(event)
-    for event in results.evaluations:
+    for event in results.evaluations[:windows]:
         metrics.observe_evaluation(event)
     for event in results.decisions:
         metrics.observe_decision(event)
@@ -69,8 +69,8 @@ def views(**changes):
     ]
 
 
-def full_worker():
-    metrics = told(WorkerMetrics(story_settings()))
+def full_worker(windows=None):
+    metrics = told(WorkerMetrics(story_settings()), windows)
     partitions = views()
     metrics.partitions = lambda: partitions
     metrics.observe_evaluation_seconds(0.03)
@@ -88,7 +88,9 @@ def full_retrain():
     return metrics
 
 
-@pytest.mark.parametrize(("process", "full"), [("worker", full_worker), ("retrain", full_retrain)])
+@pytest.mark.parametrize(
+    ("process", "full"), [("worker", lambda: full_worker(-1)), ("retrain", full_retrain)]
+)
 def test_the_page_holds_exactly_the_metrics_of_the_table(process, full):
     page = generate_latest(full().registry).decode()
     families = {
@@ -156,12 +158,13 @@ def test_a_window_with_drift_names_the_features():
 
 def test_one_drift_is_counted_once_however_often_it_asks_for_a_model():
     events = [e["data"] for e in story().events if e["type"] == "clv.drift.detected.v1"]
-    assert len(events) > 1
-    assert len({event["onset"] for event in events}) == 1
+    onsets = {kind: {e["onset"] for e in events if e["drift_type"] == kind} for kind in ("data", "model")}
+    assert len(events) > len(onsets["data"]) + len(onsets["model"])
     found = samples(full_worker())
-    assert found["clv_drift_detected_total", "data"] == 1
-    assert found["clv_drift_detected_total", "model"] == 0
-    assert found["clv_decisions_total", "promoted"] == 2
+    for kind, known in onsets.items():
+        assert found["clv_drift_detected_total", kind] == len(known)
+    outcomes = [event["data"]["outcome"] for event in story().decisions]
+    assert found["clv_decisions_total", "promoted"] == outcomes.count("promoted") > 0
     assert found["clv_evaluations_total",] == len(story().evaluations)
 
 
@@ -252,9 +255,9 @@ def test_requests_pending_fall_with_decisions():
     requests = [e for e in story().events if e["data"]["action"] == "retrain"]
     for event in story().events * 2:
         metrics.observe_request(event)
-    assert samples(metrics)["clv_requests_pending",] == len(requests) == 4
+    assert samples(metrics)["clv_requests_pending",] == len(requests) > 1
     metrics.observe_decision(story().decisions[0])
-    assert samples(metrics)["clv_requests_pending",] == 3
+    assert samples(metrics)["clv_requests_pending",] == len(requests) - 1
 
 
 def get(url, method="GET"):

@@ -1,0 +1,40 @@
+"""A synthetic shop small enough for a test, settings that fit its few months, and its lines as a file."""
+
+import csv
+from pathlib import Path
+
+from producers import scenarios
+from producers.inputs import Input, synthetic_input
+from streams.settings import Settings
+from streams.transactions import FIELDS
+
+SHOP = "customers=2000,days=150,seed=1"
+DRIFT = "price:+60%@2011-03-28"
+
+SHORT = {
+    "window_days": 28,
+    "mid_window_days": 14,
+    "short_window_days": 7,
+    "reference_weeks": 12,
+    "horizon_days": 28,
+    "monitor_horizon_days": 14,
+    "estimators": ("tweedie_glm",),
+    "gate_resamples": 200,
+}
+
+
+def short_settings(**changes) -> Settings:
+    """Windows of four weeks, a reference of twelve: five months show everything."""
+    return Settings(**{**SHORT, **changes})
+
+
+def shop(*inject: str, text: str = SHOP) -> Input:
+    return synthetic_input(text, [scenarios.parse(change) for change in inject])
+
+
+def write_csv(path: Path, source: Input) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(line for _, line in source.lines())
+    return path
