@@ -28,7 +28,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     training: TrainingFacts
     horizon_days: int
     horizon_scale: float | None
-    requested_at: str | None  # window end of the request; None for a model trained by hand
+    requested_at: str | None  # window end of the request, or as of which it was trained by hand
     parent: str | None  # version that served when this one was trained
     metrics: dict[str, float | None]  # on the hold-out, see `models.metrics`
     gate: dict[str, Any] | None  # `GateVerdict.to_json()`; None before the gate

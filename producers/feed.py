@@ -178,6 +178,9 @@ class _Feed:
                 and type(line.get("UnitPrice")) is float
             ):
                 guard.admits(time, name)
+            # Before the line: where it ends a long gap, every partition must know before lines come.
+            if self._due():
+                yield from self.marks(Control.WATERMARK)
             self.last_seq = seq
             yield Record(
                 key,
@@ -188,8 +191,6 @@ class _Feed:
                 time,
                 guard.largest,
             )
-            if self._due():
-                yield from self.marks(Control.WATERMARK)
 
     def _due(self) -> bool:
         now = self.guard.largest

@@ -59,7 +59,9 @@ def detection_report(result: Mapping[str, Any]) -> Iterator[RenderableType]:
         table.add_row(*map(Text, _evidently_cells(result["evidently"])))
     yield table
     if result["window_end"] == result["reference_end"]:
-        yield Text("note: the window is the reference itself; --window-end takes another one")
+        yield Text(
+            "note: the window ends where the reference does; of the same input, it is the reference itself"
+        )
     yield Text(f"{result['acting_detector']}: {_ANSWERS[result['drift']]}")
 
 

@@ -44,7 +44,7 @@ def decode(value: bytes) -> dict[str, Any]:
     """Return the event in a message; raises ValueError on anything that is no CloudEvent with data."""
     try:
         event = msgspec.json.decode(value)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise ValueError(f"not JSON: {exc}") from exc
     if not isinstance(event, dict) or not isinstance(event.get("data"), dict) or "type" not in event:
         raise ValueError("not a CloudEvent with data")

@@ -52,17 +52,22 @@ class Decision:
     @classmethod
     def from_event(cls, event: dict[str, Any]) -> "Decision":
         """Return the decision in an event; raises ValueError where it is none."""
-        data = event["data"]
         try:
+            data = event["data"]
             outcome = Outcome(data["outcome"])
-            version = data["version"]
-            if outcome in {Outcome.PROMOTED, Outcome.ROLLED_BACK} and not isinstance(version, str):
-                raise ValueError(f"a decision `{outcome}` names no version")
+            version, request_id = data["version"], data["request_id"]
+            if outcome in {Outcome.PROMOTED, Outcome.ROLLED_BACK}:
+                if not isinstance(version, str):
+                    raise ValueError(f"a decision `{outcome}` names no version")
+            elif request_id is None:
+                raise ValueError(f"a decision `{outcome}` answers no request")
+            if not isinstance(request_id, str | None):
+                raise ValueError(f"request_id {request_id!r} is not text")
             return cls(
                 outcome=outcome,
                 reason=str(data["reason"]),
                 window_end=cloudevents.from_iso(data["window_end"]),
-                request_id=data["request_id"],
+                request_id=request_id,
                 version=version,
                 parent=data["parent"],
                 gate=data["gate"],
@@ -92,7 +97,9 @@ class DecisionLog:
         Raises ValueError if it is no decision.
         """
         decision = Decision.from_event(event)
-        event_id = str(event["id"])
+        event_id = event.get("id")
+        if not isinstance(event_id, str):
+            raise ValueError("the event of a decision has no id")
         if decision.request_id is None:
             self.by_hand.append((position, event_id, decision))
             return True

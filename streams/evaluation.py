@@ -145,11 +145,14 @@ class Evaluator:
     def _measure(self, draft: _Draft, history: History) -> None:
         """Score the served model on what matured, and apply the original's rule to it."""
         settings, end = self.settings, draft.window.window_end
-        try:
-            for days in (settings.monitor_horizon_days, settings.horizon_days):
+        for days in (settings.monitor_horizon_days, settings.horizon_days):
+            try:
                 draft.performance[str(days)] = performance_at(
                     history, draft.carry, self.load, at=end, horizon_days=days
                 )
+            except RegistryError as exc:  # of a retired version, perhaps: the champion can still score
+                draft.refused = str(exc)
+        try:
             draft.predicted = self._predicted(draft)
         except RegistryError as exc:
             draft.refused = str(exc)

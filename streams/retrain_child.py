@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import msgspec
 import structlog
@@ -125,7 +125,7 @@ def main() -> None:
     """Run the child: one job from stdin, one reply to stdout."""
     os.nice(_NICENESS)
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
-    threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Stdout is for the reply alone: whatever a library prints goes where the logs go.
     reply = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -138,17 +138,18 @@ def main() -> None:
         reply.write(msgspec.json.encode(_reply(settings, job.request)))
 
 
-def _end_with_parent(pipe: BinaryIO) -> None:
-    """End this process when the parent, who holds the other end of `pipe`, is gone."""
-    pipe.read()
-    os._exit(0)
+def _end_with_parent() -> None:
+    """End this process when the parent is gone, who holds the other end of stdin and says nothing more."""
+    # Not through `sys.stdin`: a thread that waits in it makes the interpreter abort at its end.
+    os.read(0, 1)
+    os._exit(1)
 
 
 def _reply(settings: Settings, request: Request) -> Reply:
-    # Seconds of imports: only here, when the thread above already watches for the parent's end.
+    strike(settings, "retrain-child:before_training")
+    # Seconds of imports: only here, when the thread already watches for the parent's end.
     from streams.retrain_answer import WindowNotThereError, decide  # noqa: PLC0415
 
-    strike(settings, "retrain-child:before_training")
     try:
         return Answered(decide(settings, request).to_event(settings.event_source))
     except WindowNotThereError as exc:

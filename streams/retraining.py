@@ -77,7 +77,7 @@ def answer(history: History, request: Request, champion: TrainedModel | None, se
         version=model.version if verdict.promoted else None,
         parent=parent,
         gate=verdict.to_json(),
-        # Without the hashes of its files: those of equal models differ, and a decision is replayed to the byte.
+        # Without the hashes of its files: those of equal models differ, a decision is replayed to the byte.
         card=_published(card),
     )
     return Answer(decision, model, card, history.windows[at].rows)

@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto",
-        description="Form of the logs: one JSON object a line, or readable; `auto` is readable on a terminal.",
+        description="Form of the logs: one JSON object a line, or readable; `auto`: readable on a terminal.",
     )
 
     fault: str = Field(

@@ -1,4 +1,4 @@
-"""Lines for tests: single records, small shops with every oddity the definitions must bear, and their windows."""
+"""Lines for tests: single records, small shops with every oddity that the definitions must bear."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,14 +1,17 @@
 """A synthetic shop small enough for a test, settings that fit its few months, and its lines as a file."""
 
 import csv
+import json
+import sys
 from pathlib import Path
 
 from producers import scenarios
 from producers.inputs import Input, synthetic_input
-from streams.settings import Settings
+from streams.cli import main
+from streams.settings import ENV_PREFIX, Settings
 from streams.transactions import FIELDS
 
-SHOP = "customers=2000,days=150,seed=1"
+SHOP = "customers=2000,days=150,seed=3"
 DRIFT = "price:+60%@2011-03-28"
 
 SHORT = {
@@ -38,3 +41,22 @@ def write_csv(path: Path, source: Input) -> Path:
         writer.writeheader()
         writer.writerows(line for _, line in source.lines())
     return path
+
+
+def set_environment(monkeypatch, **changes) -> None:
+    """Set `SHORT` and `changes` as a caller of the program does."""
+    for name, value in {**SHORT, **changes}.items():
+        text = json.dumps(value) if isinstance(value, tuple) else str(value)
+        monkeypatch.setenv(ENV_PREFIX + name.upper(), text)
+
+
+def clv_drift(*arguments: object) -> int:
+    """Run the console script in this process; return its exit code."""
+    before, sys.argv = sys.argv, ["clv-drift", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as exc:
+        return int(exc.code or 0)
+    finally:
+        sys.argv = before
+    return 0

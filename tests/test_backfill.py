@@ -86,7 +86,7 @@ def test_the_summary_says_what_the_files_say(results):
     }
     assert {end for end, verdicts in summary.drifts if "baseline" in verdicts} == drifts != set()
     decisions = [event["data"] for event in events_in(out / output.DECISIONS)]
-    assert [decision["outcome"] for decision in decisions] == ["promoted", "promoted"]
+    assert [decision["outcome"] for decision in decisions] == ["promoted", "kept"]
     for name in ("outcome", "version", "window_end", "reason"):
         assert [d[name] for d in summary.decisions] == [d[name] for d in decisions]
     assert ("2011-04-11T00:00:00Z", "confirmed") in summary.states
@@ -189,7 +189,9 @@ def test_the_size_of_the_batches_does_not_show(results, settings, drifting, tmp_
     records = batch_records(settings, drifting, partitions=2)
     found = backfill.run(records, settings, Registry(tmp_path), partitions=2, batch_lines=611)
     for name, events in ((output.EVALUATIONS, found.evaluations), (output.EVENTS, found.events)):
-        assert [cloudevents.encode(event) for event in events] == (results[0] / name).read_bytes().split()
+        assert [cloudevents.encode(event) for event in events] == (
+            results[0] / name
+        ).read_bytes().splitlines()
 
 
 # -- following decisions ---------------------------------------------------------
@@ -216,7 +218,7 @@ def test_other_decisions_are_obeyed_and_hand_made_ones_wait_for_their_window(
     first, *_ = events_in(results[0] / output.DECISIONS)
     version = first["data"]["version"]
     kept = first["data"] | {"outcome": "kept", "version": None}
-    seen = from_iso("2011-03-28T00:00:00Z")
+    seen = from_iso("2011-03-14T00:00:00Z")
     by_hand = Decision(Outcome.PROMOTED, "because", seen, version=version, nonce="1").to_event("/test")
     given = [first | {"data": kept}, by_hand]
     summary = followed(results, settings, records, tmp_path / "out", given)
@@ -224,7 +226,7 @@ def test_other_decisions_are_obeyed_and_hand_made_ones_wait_for_their_window(
     applied = [
         e["data"]["window_end"] for e in evaluations if by_hand["id"] in e["data"]["applied_decisions"]
     ]
-    assert applied == ["2011-04-04T00:00:00Z"]
+    assert applied == ["2011-03-21T00:00:00Z"]
     served = {e["data"]["window_end"]: e["data"]["model_version"] for e in evaluations}
     assert served[iso(seen)] is None
     assert served[applied[0]] == version
@@ -333,4 +335,4 @@ def test_partitions_do_not_show_in_a_slice_of_online_retail(online_retail, tmp_p
     for name in (output.SNAPSHOTS, *TOPIC_FILES):
         one, three = (tmp_path / directory / name for directory in "13")
         assert one.read_bytes() == three.read_bytes(), name
-    assert pq.read_metadata(tmp_path / "1" / output.SNAPSHOTS).num_rows > 10_000
+    assert pq.read_metadata(tmp_path / "1" / output.SNAPSHOTS).num_row_groups == 13

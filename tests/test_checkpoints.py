@@ -1,4 +1,4 @@
-"""Stored state: taken up whole or refused with its reason; what the pieces are, and what may be lost of them."""
+"""Stored state is taken up whole or refused with its reason; its pieces are bounded."""
 
 import random
 
@@ -107,7 +107,9 @@ def test_every_missing_piece_is_noticed(store):
 
 
 def test_without_a_head_pieces_are_nothing(store):
-    assert load(PARTITION, state_config(), {k: v for k, v in store.items() if not k.endswith(b"head")}) is None
+    assert (
+        load(PARTITION, state_config(), {k: v for k, v in store.items() if not k.endswith(b"head")}) is None
+    )
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 255))

@@ -130,7 +130,9 @@ def test_one_customer_however_the_id_is_written():
 
 def test_who_is_unknown_and_who_is_another():
     words = Vocabulary()
-    found = decode(*[raw(CustomerID=t) for t in ("null", '""', '"  "', '"017850"', "-1")], decoder=Decoder(words))
+    found = decode(
+        *[raw(CustomerID=t) for t in ("null", '""', '"  "', '"017850"', "-1")], decoder=Decoder(words)
+    )
     assert not found.dead
     assert found.lines.customer.tolist() == [UNKNOWN] * 3 + [0, 1]
     assert words.customers.texts == ["017850", "-1"]
@@ -138,7 +140,15 @@ def test_who_is_unknown_and_who_is_another():
 
 @pytest.mark.parametrize(
     ("text", "thousandths"),
-    [("2.55", 2550), ("0.1", 100), ("0.001", 1), ("3", 3000), ("-11062.06", -11_062_060), ("-0.0", 0), ("1e3", 10**6)],
+    [
+        ("2.55", 2550),
+        ("0.1", 100),
+        ("0.001", 1),
+        ("3", 3000),
+        ("-11062.06", -11_062_060),
+        ("-0.0", 0),
+        ("1e3", 10**6),
+    ],
 )
 def test_money_is_whole_thousandths(text, thousandths):
     found = decode(raw(UnitPrice=text))
@@ -205,7 +215,9 @@ def test_sources_that_are_not_text_stay_apart():
 def test_control_records():
     headers = control_headers(Control.WATERMARK, "a", 3)
     found = decode(
-        GOOD, (control_value(MONDAY), headers), (control_value(5), control_headers(Control.END_OF_INPUT, "a", 3))
+        GOOD,
+        (control_value(MONDAY), headers),
+        (control_value(5), control_headers(Control.END_OF_INPUT, "a", 3)),
     )
     assert [(c.position, c.kind, c.event_time) for c in found.controls] == [
         (1, Control.WATERMARK, MONDAY),
@@ -254,7 +266,12 @@ NEARLY_LINES = st.fixed_dictionaries(
         for name, value in line().items()
     },
 ).map(lambda found: json.dumps(line() | found).encode())
-VALUES = st.none() | st.binary(max_size=40) | NEARLY_LINES | st.sampled_from([value for value, _ in REFUSED.values()])
+VALUES = (
+    st.none()
+    | st.binary(max_size=40)
+    | NEARLY_LINES
+    | st.sampled_from([value for value, _ in REFUSED.values()])
+)
 HEADERS = st.lists(
     st.tuples(
         st.sampled_from(["source", "seq", "control", "other"]),
@@ -277,6 +294,8 @@ def test_whatever_comes_is_accounted_for(records):
     assert (np.diff(found.positions) > 0).all()
     # A second look says the same, and so does looking at one record at a time.
     singly = [decode(record, decoder=decoder) for record in records]
-    assert [bool(one.dead) for one in singly] == [i in {d.position for d in found.dead} for i in range(len(records))]
+    assert [bool(one.dead) for one in singly] == [
+        i in {d.position for d in found.dead} for i in range(len(records))
+    ]
     assert [t for one in singly for t in one.lines.time.tolist()] == found.lines.time.tolist()
     assert [c for one in singly for c in one.lines.customer.tolist()] == found.lines.customer.tolist()

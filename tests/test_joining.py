@@ -74,7 +74,9 @@ def test_lines_in_disorder_within_the_lateness_do_not_show():
     """What arrives out of order, but before the watermark, is as if it had come in order."""
     rng = random.Random(4)
     # Each line comes up to 20 hours after its time; the watermark trails by 24.
-    shuffled = [item for _, _, item in sorted((i / 14 + rng.random() * 0.8, i, x) for i, x in enumerate(LINES_BY_DAY))]
+    shuffled = [
+        item for _, _, item in sorted((i / 14 + rng.random() * 0.8, i, x) for i, x in enumerate(LINES_BY_DAY))
+    ]
     alone = windows_of(LINES_BY_DAY, CONF)
     assert shuffled != LINES_BY_DAY
     assert_same(windows_of(shuffled, CONF, partitions=3), alone)
@@ -95,7 +97,9 @@ LINES_BY_DAY = [
 
 def test_a_customer_line_a_week_is_enough():
     """Most partitions stay empty for weeks: the watermarks of the feed carry their time."""
-    sparse = [line(MONDAY + week * WEEK_S + 3 * DAY_S, CustomerID="1", InvoiceNo=str(week)) for week in range(12)]
+    sparse = [
+        line(MONDAY + week * WEEK_S + 3 * DAY_S, CustomerID="1", InvoiceNo=str(week)) for week in range(12)
+    ]
     assert_same(windows_of(sparse, CONF, partitions=5), windows_of(sparse, CONF))
 
 

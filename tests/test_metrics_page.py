@@ -112,7 +112,7 @@ def test_the_counters_of_the_table_are_all_there_is_to_a_record():
     assert {"read", *FATES} == {item.name for item in fields(Counters)}
 
 
-@pytest.mark.parametrize("full", [full_worker, full_retrain])
+@pytest.mark.parametrize("full", [lambda: full_worker(-1), full_retrain])
 def test_prometheus_finds_nothing_wrong(full):
     promtool = shutil.which("promtool")
     if promtool is None:

@@ -89,9 +89,8 @@ def expected_totals(frame, end, conf):
         "lines": len(inside),
         "lines_week": int((inside["time"] >= end - conf.short_window_days * DAY_S).sum()),
     }
-    scales = (conf.window_days, ""), (conf.mid_window_days, "_%dd"), (conf.short_window_days, "_%dd")
-    for days, suffix in scales:
-        suffix = suffix % days if suffix else ""
+    mid, short = conf.mid_window_days, conf.short_window_days
+    for days, suffix in ((conf.window_days, ""), (mid, f"_{mid}d"), (short, f"_{short}d")):
         part = inside[inside["sale"] & (inside["time"] >= end - days * DAY_S)]
         totals |= {
             f"customers{suffix}": part["CustomerID"].nunique(),
@@ -182,6 +181,7 @@ def test_the_full_lengths():
 
 @pytest.mark.real_data
 @pytest.mark.slow
+@pytest.mark.timeout(1_200)
 def test_the_real_file(online_retail):
     """Read here by pandas alone, so that the producer's reading is checked too."""
     texts = {"InvoiceNo": str, "StockCode": str, "CustomerID": str}

@@ -1,4 +1,4 @@
-"""Parts of windows as messages: the same part the same bytes, nothing lost on the way, every message small."""
+"""Parts of windows as messages: equal parts, equal bytes; nothing lost on the way, none too large."""
 
 import json
 from datetime import UTC, datetime
@@ -42,7 +42,11 @@ def parts():
 def tables(part, kind):
     chunks = [decode_chunk(value) for _, value in encode_part(part, 1)]
     return pa.concat_tables(
-        [c.table.cast(pa.schema([(f.name, plain(f.type)) for f in c.table.schema])) for c in chunks if c.kind == kind]
+        [
+            c.table.cast(pa.schema([(f.name, plain(f.type)) for f in c.table.schema]))
+            for c in chunks
+            if c.kind == kind
+        ]
     )
 
 
@@ -78,11 +82,13 @@ def test_the_columns_of_a_message(parts):
 
 
 def test_the_same_bytes_whoever_encodes(parts):
-    """Codes differ from process to process: after other lines were read, the same window has the same bytes."""
+    """Codes differ from process to process; they must not show."""
     lines = shop(3, days=30, customers=CUSTOMERS, orders_a_day=30)
     log = log_of(lines)
     state = PartitionState(0, CONFIG)
-    noise = [encode_line(line(CustomerID=str(99_999 - i), InvoiceNo=f"z{i}", Country="Japan")) for i in range(50)]
+    noise = [
+        encode_line(line(CustomerID=str(99_999 - i), InvoiceNo=f"z{i}", Country="Japan")) for i in range(50)
+    ]
     state.decoder.decode(noise, [[]] * len(noise))
     again = [part for cut in apply(state, log, 0, len(log)).cuts for part in cut.parts]
     assert [encode_part(part, 1) for part in again] == [encode_part(part, 1) for part in parts]
@@ -97,7 +103,9 @@ def test_chunks_together_are_the_part(parts, monkeypatch):
     assert len(records) > 8
     chunks = [decode_chunk(value) for _, value in records]
     assert [(c.number, c.count) for c in chunks] == [(i, len(chunks)) for i in range(len(chunks))]
-    assert [key for key, _ in records] == [f"{chunks[0].meta['window_end']}/0/{i}".encode() for i in range(len(chunks))]
+    assert [key for key, _ in records] == [
+        f"{chunks[0].meta['window_end']}/0/{i}".encode() for i in range(len(chunks))
+    ]
     assert tables(whole, "rows") == rows
     assert tables(whole, "lines") == lines
     # The metadata stands in every message: a little more than the limit is what a message may have.

@@ -109,9 +109,7 @@ def test_bad_lines_become_dead_letters(small, tmp_path):
     with running(single, tmp_path / "logs") as stream:
         stream.worker()
         topics = catalogue(single)
-        producer = KafkaProducer(
-            bootstrap_servers=single.bootstrap_servers, max_request_size=8 << 20, buffer_memory=64 << 20
-        )
+        producer = KafkaProducer(bootstrap_servers=single.bootstrap_servers, max_request_size=8 << 20)
         for number in range(3):
             producer.send(topics.transactions.name, json.dumps(good | {"InvoiceNo": str(number)}).encode())
         far = json.dumps(good | {"InvoiceDate": "2099-01-01T00:00:00"}).encode()

@@ -232,20 +232,26 @@ def test_clean_keeps_what_can_be_read():
 def write_story(settings):
     """Write the story and some checkpoints to the topics, as the worker does."""
     topics, results = catalogue(settings), story()
+    records = [
+        (spec.name, 0, event["id"].encode(), cloudevents.encode(event))
+        for spec, events in (
+            (topics.evaluations, results.evaluations),
+            (topics.events, results.events),
+            (topics.models, results.decisions),
+        )
+        for event in events
+    ]
+    records += [(topics.comparisons.name, 0, b"2011-05-23T00:00:00Z", b"not JSON")]
+    records += [(topics.state.name, 0, key, value) for key, value in checkpoints(20)]
+    records += [(topics.transactions.name, number % PARTITIONS, None, b"{}") for number in range(30)]
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
-    for spec, events in (
-        (topics.evaluations, results.evaluations),
-        (topics.events, results.events),
-        (topics.models, results.decisions),
-    ):
-        for event in events:
-            producer.send(spec.name, key=event["id"].encode(), value=cloudevents.encode(event), partition=0)
-    producer.send(topics.comparisons.name, value=b"not JSON", partition=0)
-    for key, value in checkpoints(20):
-        producer.send(topics.state.name, key=key, value=value, partition=0)
-    for number in range(30):
-        producer.send(topics.transactions.name, value=b"{}", partition=number % PARTITIONS)
+    sent = [
+        producer.send(topic, key=key, value=value, partition=partition)
+        for topic, partition, key, value in records
+    ]
     producer.flush()
+    for future in sent:
+        future.get(timeout=10)
     producer.close()
 
 
@@ -268,7 +274,7 @@ def test_one_snapshot_of_the_topics(settings):
     assert "30 records in the topic, 0/s arriving" in page, page
     assert "on time" in page
     assert story().evaluations[-1]["data"]["model_version"] in page
-    assert "promoted" in page
+    assert story().decisions[-1]["data"]["outcome"] in page
     assert "1 unreadable" in page
 
 

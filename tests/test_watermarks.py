@@ -43,7 +43,10 @@ def steady(first, days, start=0):
             id="they need not agree to the day",
         ),
         pytest.param(
-            [(100, "a"), (101, "b")] + [(200, "c")] * 20, "11" + "0" * 20, 101, id="one customer cannot confirm himself"
+            [(100, "a"), (101, "b")] + [(200, "c")] * 20,
+            "11" + "0" * 20,
+            101,
+            id="one customer cannot confirm himself",
         ),
         pytest.param(
             [(100, "a"), (101, "b"), (200, "c"), (200, "d"), (200, "c"), (200, "d"), (200, "e"), (200, "d")],
@@ -132,9 +135,7 @@ def test_a_watermark_sets_aside_a_first_line_far_from_it():
     assert found.earliest == 99 * DAY_S
 
 
-LINES = st.lists(
-    st.tuples(st.integers(0, 600), st.sampled_from("abcdefgh")), max_size=60
-)
+LINES = st.lists(st.tuples(st.integers(0, 600), st.sampled_from("abcdefgh")), max_size=60)
 
 
 @given(LINES, st.integers(0, 60))
