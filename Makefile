@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # uv installs in a tenth of pip's time. Behind a package mirror that only pip is told of:
 # make setup INSTALL='.venv/bin/python -m pip install'
+# The certificates of the system: networks that inspect traffic have their own.
+export UV_SYSTEM_CERTS := 1
 INSTALL ?= $(BIN)/uv pip install --quiet --python $(BIN)/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
