@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench requirements kafka-jars clean
+.PHONY: help setup demo test lint bench docs requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: $(VENV)/.dev  ## Check style, formatting, types and the direction of impor
 
 bench: $(VENV)/.dev $(VENV)/.kafka  ## Measure every number that the documentation gives.
 	@set -e; for file in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+
+docs: $(VENV)/.base  ## Write the reference pages anew from the code.
+	@$(BIN)/python docs/generate.py
 
 requirements: $(VENV)/.build  ## Resolve the dependencies anew and write the hashed lists.
 	@$(COMPILE) --upgrade requirements/build.in -o requirements/build.txt

@@ -25,7 +25,7 @@ def settings_page() -> str:
             "# Settings",
             "",
             f"Each can be given as `{ENV_PREFIX}<NAME>` in the environment (lists as JSON) or in",
-            f"`config/clv-drift.toml`; `{ENV_PREFIX}CONFIG` names another file. The environment wins over the file.",
+            f"`config/clv-drift.toml`; `{ENV_PREFIX}CONFIG` names another file. The environment wins.",
             "Unknown and impossible values are refused at the start, by name.",
             "",
             "| setting | default | meaning |",
@@ -41,7 +41,7 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Exit codes are those of `streams/errors.py`; see [operations](operations.md).",
+        "[Operations](operations.md) lists the exit codes.",
         "",
     ]
     root = typer.main.get_command(build())
@@ -62,11 +62,8 @@ def _command(name: str, command: object, mark: str) -> list[str]:
     for parameter in getattr(command, "params", []):
         if parameter.name == "help":
             continue
-        words = (
-            " / ".join(parameter.opts)
-            if parameter.param_type_name == "option"
-            else parameter.human_readable_name
-        )
+        option = parameter.opts[0].startswith("-")
+        words = " / ".join(parameter.opts) if option else (parameter.metavar or parameter.name.upper())
         help_text = " ".join((getattr(parameter, "help", None) or "").split())
         rows.append(f"| `{words}` | {help_text} |")
     if rows:
@@ -85,7 +82,7 @@ def metrics_page() -> str:
             "# Metrics",
             "",
             "Served at `/metrics` by the worker (`worker_port`) and the retrain consumer (`retrain_port`).",
-            "What describes the log of evaluations is set from that log by its one owner, so a restart or a second",
+            "What describes the log of evaluations is set from that log by its one owner: a restart or another",
             "worker counts nothing twice.",
             "",
             "| metric | type | labels | unit | meaning |",
@@ -106,8 +103,8 @@ def topics_page() -> str:
         [
             "# Topics",
             "",
-            "`clv-drift topics` creates them; names take `topic_prefix`. [architecture](architecture.md) says what is",
-            "in a message.",
+            "`clv-drift topics` creates them; names take `topic_prefix`. [architecture](architecture.md) says",
+            "what is in a message.",
             "",
             "| topic | partitions | purpose | configuration |",
             "| --- | --- | --- | --- |",
