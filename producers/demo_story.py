@@ -60,6 +60,8 @@ def summary(view: View, inject: tuple[str, ...], settings: Settings) -> Group:
     }
     counters = view.feed.counters
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row(
         "lines",
         f"{counters.read:,} read: {counters.on_time:,} on time, {counters.late:,} late, "

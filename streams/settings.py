@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         30, description="Shorter horizon on which the served model is watched, days."
     )
     training_windows_max: Positive = Field(
-        52, description="Labelled windows, the newest, a model is trained on."
+        4, description="Labelled windows, the newest, a model is trained on."
     )
     estimators: tuple[str, ...] = Field(
         ("random_forest", "tweedie_glm"), description="Estimators a retrain tries."

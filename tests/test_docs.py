@@ -12,7 +12,11 @@ from streams.settings import DEFAULT_FILE, Settings
 
 def test_reference_pages_are_current():
     checked = subprocess.run(
-        [sys.executable, "docs/generate.py", "--check"], cwd=PROJECT, capture_output=True, text=True, check=False
+        [sys.executable, "docs/generate.py", "--check"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -478,7 +478,7 @@ def test_a_second_member_that_joins_during_the_training_does_no_harm(short, stor
 def test_a_broker_that_is_killed_is_waited_for(own_kafka, tmp_path, story, consume):
     own_kafka.start()
     places = {"bootstrap_servers": own_kafka.bootstrap_servers, "registry_dir": tmp_path / "registry"}
-    conf = Settings(**(story.settings.model_dump(exclude_unset=True) | places | {"broker_wait_s": 20}))
+    conf = Settings(**(story.settings.model_dump(exclude_unset=True) | places | {"broker_wait_s": 3}))
     ensure_topics(conf)
     produce_snapshots(conf, story)
     produce_events(conf, story.events_to(story.requests[0]))

@@ -136,3 +136,37 @@ def _bytes(event: dict) -> bytes:
     from streams import cloudevents
 
     return cloudevents.encode(event)
+
+
+def test_an_idle_partition_does_not_hold_windows_open(small, tmp_path):
+    """A feed without watermarks, one of whose partitions falls silent: the worker writes time into it."""
+    pair = small.model_copy(update={"partitions": 2, "idle_after_s": 2.0})
+    topics = catalogue(pair)
+    with running(pair, tmp_path / "logs") as stream:
+        stream.worker()
+        producer = KafkaProducer(bootstrap_servers=pair.bootstrap_servers)
+        for day in range(1, 29):
+            line = {
+                "InvoiceNo": f"{day}",
+                "StockCode": "A",
+                "Description": None,
+                "Quantity": 1,
+                "InvoiceDate": f"2011-02-{day:02}T10:00:00",
+                "UnitPrice": 1.5,
+                "CustomerID": f"{day % 7}",
+                "Country": "France",
+            }
+            value = json.dumps(line).encode()
+            producer.send(topics.transactions.name, value, partition=0)
+            if day == 1:
+                producer.send(topics.transactions.name, value, partition=1)
+            # The other partition must be seen to move while this one is silent.
+            producer.flush()
+            time.sleep(0.3)
+        producer.close()
+        stream.wait_for(lambda: "2011-02-21T00:00:00Z" in stream.evaluations())
+        written = [r for r in read_all(pair, topics.transactions.name, 1) if dict(r.headers).get("control")]
+        assert written
+        assert not any(r.headers for r in read_all(pair, topics.transactions.name, 0))
+        last = json.loads(stream.evaluations()["2011-02-21T00:00:00Z"])["data"]
+        assert last["lines"] == 21  # the line in the silent partition, and twenty days of the other
