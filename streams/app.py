@@ -26,8 +26,8 @@ from streams.errors import UserError
 from streams.evaluate_agent import EvaluateOwner, owner_tp
 from streams.evaluation import Evaluator
 from streams.idle import IdleWatch
-from streams.ingest import Shard
-from streams.kafka_io import start_producer
+from streams.ingest import RELOAD_PAUSE_S, Shard
+from streams.kafka_io import start_producer, until_loaded
 from streams.metrics import PartitionView, WorkerMetrics
 from streams.model_cache import ModelCache
 from streams.offsets import commit_offsets
@@ -38,7 +38,6 @@ from streams.topics import catalogue
 log = structlog.get_logger(__name__)
 
 COMMIT_INTERVAL_S = 1.0
-LOAD_TRIES = 5
 
 
 class Worker:
@@ -101,22 +100,29 @@ class Worker:
             await self._release(tp)
 
     async def _load(self, tp: TP) -> None:
+        await self._release(tp)
         assert self.producer is not None
         topics = catalogue(self.settings)
         if tp.topic == topics.transactions.name:
-            shard = Shard(tp, self.settings, self.producer, self.gate, self._seek)
+            shard = Shard(tp, self.settings, self.producer, self.gate, self._seek, self._spawn)
             self.shards[tp] = shard
-            await shard.load()
+            await until_loaded(shard.load)
         elif tp == owner_tp(self.settings):
             models = ModelCache(Registry(self.settings.registry_dir))
             detectors = [make_detector(name, self.settings) for name in self.settings.detectors]
             evaluator = Evaluator(self.settings, detectors, models.load)
             self.evaluate = EvaluateOwner(self.settings, evaluator, self.producer, self.metrics)
-            await self._open(tp, await self.evaluate.load())
+            await self._open(tp, await until_loaded(self.evaluate.load))
         elif tp == compare_tp(self.settings):
             models = ModelCache(Registry(self.settings.registry_dir))
-            self.compare = CompareOwner(self.settings, self.producer, models.load, self.metrics)
-            await self._open(tp, await self.compare.load())
+            self.compare = CompareOwner(
+                self.settings,
+                self.producer,
+                models.load,
+                self.metrics,
+                on_failure=lambda exc: self._spawn(self._load_anew(tp, exc)),
+            )
+            await self._open(tp, await until_loaded(self.compare.load))
 
     async def _release(self, tp: TP) -> None:
         self.gate.close(tp)
@@ -174,28 +180,36 @@ class Worker:
     async def evaluate_windows(self, stream: Any) -> None:
         """Evaluate the windows that snapshot messages make whole."""
         async for batch in stream.noack():
-            owner = self.evaluate
-            if owner is not None and await self._follows(batch, owner.read_offset):
-                await owner.take(batch)
+            await self._take(self.evaluate, batch)
 
     async def compare_windows(self, stream: Any) -> None:
         """Run Evidently on evaluated windows."""
         async for batch in stream.noack():
-            owner = self.compare
-            if owner is not None and await self._follows(batch, owner.read_offset):
-                await owner.take(batch)
+            await self._take(self.compare, batch)
 
-    async def _follows(self, batch: Batch, read_offset: int) -> bool:
-        """Return whether nothing was lost before `batch`; otherwise have it fetched again."""
-        if batch.prev == read_offset:
-            return True
-        self.gate.open(batch.tp, read_offset)
-        await self._seek(batch.tp, read_offset + 1)
-        return False
+    async def _take(self, owner: EvaluateOwner | CompareOwner | None, batch: Batch) -> None:
+        """Hand a batch to its owner; after a failure that one is loaded anew: what it held is half-done."""
+        if owner is None:
+            return
+        if batch.prev != owner.read_offset:  # records were lost on the way
+            await self._open(batch.tp, owner.read_offset + 1)
+            return
+        try:
+            await owner.take(batch)
+        except Exception as exc:  # noqa: BLE001  (Faust would log it and go on with the next message)
+            self._spawn(self._load_anew(batch.tp, exc))
+
+    async def _load_anew(self, tp: TP, exc: BaseException) -> None:
+        log.error("owner is loaded anew", topic=tp.topic, exc_info=exc)
+        self.gate.close(tp)
+        await asyncio.sleep(RELOAD_PAUSE_S)
+        await self._load(tp)
 
     async def commit(self) -> None:
         """Tell the group how far the checkpoints are; for people and tools that watch the lag."""
-        offsets = {tp: shard.committable + 1 for tp, shard in self.shards.items() if shard.committable}
+        offsets = {
+            tp: shard.committable + 1 for tp, shard in self.shards.items() if shard.committable is not None
+        }
         await commit_offsets(self.app, offsets)
 
 

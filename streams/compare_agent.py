@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,11 +50,13 @@ class CompareOwner:
         producer: AIOKafkaProducer,
         load_model: ModelLoader,
         observer: ComparisonObserver,
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self.settings = settings
         self.producer = producer
         self.load_model = load_model
         self.observer = observer
+        self.on_failure = on_failure  # told when what runs beside the agent ends
         self.topics = catalogue(settings)
         self.source = f"/clv-drift/{settings.topic_prefix}"
         self.read_offset = -1
@@ -84,8 +87,14 @@ class CompareOwner:
             log_path=logs / "evidently.log", timeout_s=self.settings.comparison_timeout_s
         )
         self._tasks = [asyncio.create_task(self._follow_snapshots()), asyncio.create_task(self._work())]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
         self.read_offset = -1
         return 0
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self.on_failure(exc)
 
     async def close(self) -> None:
         """End the child and what was under way; it is taken up by whoever owns the partition next."""
@@ -100,9 +109,6 @@ class CompareOwner:
 
     async def take(self, batch: Batch) -> None:
         """Queue the evaluations of a batch: comparing takes longer than reading and must not hold it up."""
-        for task in self._tasks:
-            if task.done():
-                task.result()  # raises what ended it
         for value in batch.values:
             if value is None:
                 continue

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from faust.types import TP
 from streams.checkpoints import Ledger, StateRecord, StateUnusableError, load
 from streams.consumption import Batch, Gate
 from streams.errors import ExitCode, UserError
-from streams.kafka_io import offsets_of, read_to_end, send_all
+from streams.kafka_io import offsets_of, read_to_end, send_all, until_loaded
 from streams.partition import Applied, Counters, PartitionState, Refused, StateConfig
 from streams.settings import Settings
 from streams.snapshots import encode_part
@@ -47,6 +47,7 @@ class Shard:
     producer: AIOKafkaProducer
     gate: Gate
     seek: Callable[[TP, int], Any]
+    spawn: Callable[[Coroutine[Any, Any, None]], None]  # runs something beside the agent
     state: PartitionState | None = None
     committable: int | None = None  # the offset up to which everything is stored
     stored: Counters = field(default_factory=Counters)  # as of the newest checkpoint acknowledged
@@ -56,12 +57,14 @@ class Shard:
     _queue: "asyncio.Queue[Publication]" = field(default_factory=lambda: asyncio.Queue(CHECKPOINTS_AHEAD_MAX))
     _letters: list["asyncio.Future[Any]"] = field(default_factory=list)
     _publisher: "asyncio.Task[None] | None" = None
-    _failures: tuple[int, int] = (-1, 0)  # offset of the batch that failed last, how often
-    _poison: set[int] = field(default_factory=set)  # offsets of lines that always fail
+    closed: bool = False  # given back for good
+    _failures: int = 0  # in a row, without getting past `_failed_until`
+    _failed_until: int = -1  # last offset of the batches that failed
+    _poison: dict[int, str] = field(default_factory=dict)  # offsets of lines that always fail, and how
 
     async def load(self) -> None:
         """Restore the newest checkpoint, or begin anew; then let the records after it pass."""
-        await self.close()
+        await self._drop()
         topics = catalogue(self.settings)
         config = StateConfig.of(self.settings)
         records, _ = await read_to_end(self.settings, topics.state.name, self.tp.partition)
@@ -88,16 +91,23 @@ class Shard:
                 hint="lines were deleted unread, or the topic was made anew: use another topic_prefix",
                 code=ExitCode.STATE,
             )
+        if self.closed:  # the partition went while its state was read
+            return
         self.state = state
         self.stored = replace(state.counters)
         self._queue = asyncio.Queue(CHECKPOINTS_AHEAD_MAX)
         self._publisher = asyncio.create_task(self._publish(self._queue))
+        self._publisher.add_done_callback(self._published)
         self.gate.open(self.tp, state.read_offset)
         await self.seek(self.tp, state.read_offset + 1)
         log.info("partition loaded", partition=self.tp.partition, next_offset=state.read_offset + 1, end=end)
 
     async def close(self) -> None:
-        """Forget the state; what was being written is abandoned, for it can be written again."""
+        """Give the partition back; what was being written is abandoned, for it can be written again."""
+        self.closed = True
+        await self._drop()
+
+    async def _drop(self) -> None:
         self.gate.close(self.tp)
         self.state = None
         self._letters.clear()
@@ -110,9 +120,6 @@ class Shard:
     async def take(self, batch: Batch) -> None:
         """Apply a batch and hand on what follows from it."""
         if self.state is None:
-            return
-        if self._publisher is not None and self._publisher.done():
-            await self._reload("publishing failed", self._publisher.exception())
             return
         if batch.prev != self.state.read_offset:
             self.holes += 1
@@ -128,36 +135,45 @@ class Shard:
         try:
             applied = self._apply(batch)
         except Exception as exc:  # noqa: BLE001  (whatever it is, the half-changed state must go)
-            await self._reload("a batch failed", exc, at=batch.offsets[0])
+            self._failures += 1
+            self._failed_until = max(self._failed_until, batch.offsets[-1])
+            await self.reload("a batch failed", exc)
             return
+        if batch.offsets[-1] >= self._failed_until:
+            self._failures = 0
         await self._hand_on(batch, applied)
 
     def _apply(self, batch: Batch) -> Applied:
+        """Apply a batch; line by line where batches failed again and again, to find the one to blame."""
         assert self.state is not None
-        values: list[bytes | None] = batch.values
-        if self._poison:
-            values = [None if o in self._poison else v for o, v in zip(batch.offsets, values, strict=True)]
-        if self._failures != (batch.offsets[0], FAILURES_MAX):
-            return self.state.apply(batch.offsets, values, batch.headers)
+        if self._failures < FAILURES_MAX and not self._poison:
+            return self.state.apply(batch.offsets, batch.values, batch.headers)
         applied = Applied()
         for i, offset in enumerate(batch.offsets):
-            # Noted before, taken back after: what stands here when the line fails is the line.
-            self._poison.add(offset)
-            one = self.state.apply([offset], [values[i]], [batch.headers[i]])
-            self._poison.discard(offset)
-            applied.refused += [Refused(letter.offset, i, letter.reason) for letter in one.refused]
+            try:
+                value = None if offset in self._poison else batch.values[i]
+                one = self.state.apply([offset], [value], [batch.headers[i]])
+            except Exception as exc:
+                self._poison[offset] = f"internal error: {exc!r}"
+                raise
+            applied.refused += [
+                Refused(letter.offset, i, self._poison.get(offset, letter.reason)) for letter in one.refused
+            ]
             applied.cuts += one.cuts
         return applied
 
-    async def _reload(self, why: str, exc: BaseException | None, at: int | None = None) -> None:
+    def _published(self, publisher: "asyncio.Task[None]") -> None:
+        """Start anew where writing failed: what was not written is made again."""
+        if not publisher.cancelled() and publisher.exception() is not None and not self.closed:
+            self.spawn(self.reload("publishing failed", publisher.exception()))
+
+    async def reload(self, why: str, exc: BaseException | None) -> None:
         """Start again from the newest checkpoint."""
         self.reloads += 1
-        if at is not None:
-            count = self._failures[1] + 1 if self._failures[0] == at else 1
-            self._failures = (at, min(count, FAILURES_MAX))
         log.error("partition is loaded anew", partition=self.tp.partition, why=why, exc_info=exc)
+        await self._drop()
         await asyncio.sleep(RELOAD_PAUSE_S)
-        await self.load()
+        await until_loaded(self.load)
 
     async def _hand_on(self, batch: Batch, applied: Applied) -> None:
         """Send dead letters at once; queue what the cuts ask for."""

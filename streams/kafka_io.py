@@ -1,16 +1,22 @@
 """The worker's own connections to Kafka, beside Faust's consumer: a producer, readers of whole logs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.settings import Settings
 from streams.topics import MIB, catalogue
 
+log = structlog.get_logger(__name__)
+
 REQUEST_TIMEOUT_MS = 30_000
+RETRY_PAUSE_S = 1.0
+Loaded = TypeVar("Loaded")
 
 
 async def start_producer(settings: Settings) -> AIOKafkaProducer:
@@ -51,6 +57,16 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         yield consumer
     finally:
         await consumer.stop()
+
+
+async def until_loaded(load: Callable[[], Awaitable[Loaded]]) -> Loaded:
+    """Await `load()`, again and again while the broker does not answer; other failures are raised."""
+    while True:
+        try:
+            return await load()
+        except (KafkaError, TimeoutError, ConnectionError) as exc:
+            log.warning("the broker does not answer, trying again", reason=repr(exc))
+            await asyncio.sleep(RETRY_PAUSE_S)
 
 
 async def read_to_end(

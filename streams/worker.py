@@ -57,6 +57,10 @@ async def _run(settings: Settings, role: Role) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_shut_down(worker), STOP_TIMEOUT_S)
         served.close()
+    if isinstance(worker.failure, OSError) and worker.failure.filename:
+        raise UserError(
+            f"{worker.failure.filename} cannot be used: {worker.failure.strerror}", code=ExitCode.STORAGE
+        ) from worker.failure
     if worker.failure is not None:
         raise worker.failure
     log.info("worker stopped")
