@@ -11,11 +11,13 @@ keeps its state, loads it from the topics, and says through the gate which recor
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import faust
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from models.registry import Registry
@@ -23,7 +25,7 @@ from streams.compare_agent import CompareOwner, compare_tp
 from streams.consumption import Batch, Gate, scheduler
 from streams.detectors import make_detector
 from streams.errors import UserError
-from streams.evaluate_agent import EvaluateOwner, owner_tp
+from streams.evaluate_agent import EvaluateOwner, GivenBackError, owner_tp
 from streams.evaluation import Evaluator
 from streams.idle import IdleWatch
 from streams.ingest import RELOAD_PAUSE_S, Shard
@@ -38,6 +40,7 @@ from streams.topics import catalogue
 log = structlog.get_logger(__name__)
 
 COMMIT_INTERVAL_S = 1.0
+SEEK_PAUSE_S = 0.1
 
 
 class Worker:
@@ -112,7 +115,8 @@ class Worker:
             detectors = [make_detector(name, self.settings) for name in self.settings.detectors]
             evaluator = Evaluator(self.settings, detectors, models.load)
             self.evaluate = EvaluateOwner(self.settings, evaluator, self.producer, self.metrics)
-            await self._open(tp, await until_loaded(self.evaluate.load))
+            with suppress(GivenBackError):
+                await self._open(tp, await until_loaded(self.evaluate.load))
         elif tp == compare_tp(self.settings):
             models = ModelCache(Registry(self.settings.registry_dir))
             self.compare = CompareOwner(
@@ -159,14 +163,25 @@ class Worker:
         await self._seek(tp, next_offset)
 
     async def _seek(self, tp: TP, offset: int) -> None:
-        if tp in self.app.consumer.assignment():
-            await self.app.consumer.seek_wait({tp: offset})
+        """Have records from `offset` on fetched; while partitions are moving that takes several tries.
+
+        Gives up when the gate closes or goes on: then somebody else sees to it.
+        """
+        while self.gate.expected(tp) == offset:
+            if tp in self.app.consumer.assignment():
+                try:
+                    await self.app.consumer.seek_wait({tp: offset})
+                except (KafkaError, TimeoutError) as exc:
+                    log.warning("seeking again", topic=tp.topic, partition=tp.partition, reason=repr(exc))
+                else:
+                    self.gate.sought(tp, offset)
+                    return
+            await asyncio.sleep(SEEK_PAUSE_S)
 
     async def _seek_expected(self, tp: TP) -> None:
         expected = self.gate.expected(tp)
         if expected is not None:
             await self._seek(tp, expected)
-            self.gate.sought(tp)
 
     # -- agents ---------------------------------------------------------------
 
@@ -196,6 +211,8 @@ class Worker:
             return
         try:
             await owner.take(batch)
+        except GivenBackError:
+            return
         except Exception as exc:  # noqa: BLE001  (Faust would log it and go on with the next message)
             self._spawn(self._load_anew(batch.tp, exc))
 
@@ -203,7 +220,8 @@ class Worker:
         log.error("owner is loaded anew", topic=tp.topic, exc_info=exc)
         self.gate.close(tp)
         await asyncio.sleep(RELOAD_PAUSE_S)
-        await self._load(tp)
+        if tp in self.app.consumer.assignment():
+            await self._load(tp)
 
     async def commit(self) -> None:
         """Tell the group how far the checkpoints are; for people and tools that watch the lag."""

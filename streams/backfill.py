@@ -14,10 +14,11 @@ from streams.evaluation import Evaluated, Evaluator
 from streams.history import History
 from streams.joining import Joiner, Snapshot
 from streams.model_cache import ModelCache
-from streams.partition import Counters, PartitionState, Refused, StateConfig
+from streams.partition import PartitionState, Refused
 from streams.retraining import Answer, answer
 from streams.settings import Settings
 from streams.snapshots import decode_chunk, encode_part
+from streams.state_config import Counters, StateConfig
 from streams.transactions import Headers
 
 BATCH_LINES = 5_000

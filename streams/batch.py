@@ -12,8 +12,8 @@ from streams.backfill import DeadRecord, InputRecord, Step, run_into
 from streams.decisions import DecisionLog
 from streams.errors import ExitCode, UserError
 from streams.output import MODELS, ResultFiles, whole_directory
-from streams.partition import Counters
 from streams.settings import Settings
+from streams.state_config import Counters
 
 
 @dataclass

@@ -11,7 +11,7 @@ from rich.text import Text
 from models.card import Card
 from models.metrics import METRICS
 from streams.batch import Summary
-from streams.partition import Counters
+from streams.state_config import Counters
 
 CAUSES_SHOWN = 3
 _ANSWERS = {True: "drift", False: "no drift", None: "cannot tell"}

@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from models.features import Lines
 from streams.lifetime import Lifetime
-from streams.partition import Cut, PartitionState, Segment, StateConfig, config_differences
+from streams.partition import Cut, PartitionState
+from streams.state_config import StateConfig
 from streams.vocabulary import Interner, Vocabulary
+from streams.window_state import Segment
 
 PIECE_BYTES = 900_000  # a record stays below the 1 MB that brokers take by default
 DIGEST_BYTES = 16
@@ -89,7 +91,7 @@ def load(
     try:
         key = _key(number, "head")
         head = msgspec.msgpack.decode(_unseal(key, records[key]))
-        differences = config_differences(head["config"], config)
+        differences = config.differences(head["config"])
         if differences:
             raise StateUnusableError(
                 f"the stored state of partition {partition} was made under other settings: "
@@ -168,12 +170,8 @@ def _encode_segment(segment: Segment, words: Vocabulary) -> bytes:
     lines = segment.lines
     block: dict[str, Any] = {name: getattr(lines, name).astype(dtype).tobytes() for name, dtype in _COLUMNS}
     for name, interner in _interners(words):
-        used, codes = np.unique(getattr(lines, name), return_inverse=True)
-        texts = [interner.texts[code] for code in used.tolist()]
-        order = sorted(range(len(texts)), key=texts.__getitem__)
-        rank = np.empty(len(order), "<i4")
-        rank[order] = np.arange(len(order))
-        block[name] = {"texts": [texts[i] for i in order], "codes": rank[codes].tobytes()}
+        ranks, texts = interner.ranked(getattr(lines, name))
+        block[name] = {"texts": texts, "codes": ranks.astype("<i4").tobytes()}
     return msgspec.msgpack.encode(block)
 
 

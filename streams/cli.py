@@ -1,6 +1,7 @@
 """The console script: subcommands come from entry points, mistakes end in one clear message."""
 
 import os
+import signal
 import sys
 from importlib.metadata import entry_points
 
@@ -42,6 +43,8 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run the console script."""
     stderr = Console(stderr=True)
+    # A script's background job inherits a SIGINT that is ignored; who sends one means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         build()()
     except UserError as exc:

@@ -1,7 +1,7 @@
 """The close of a window in one partition: rows of its customers, its totals, its week's lines."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from models.features import (
     Lines,
     Purchases,
     SortWords,
+    distinct,
     latest_country,
     purchases,
     rfm_columns,
@@ -39,6 +40,7 @@ class WindowPart:
     window_end: int
     partition: int
     partial: bool
+    after: int | None  # end of the window that the partition closed before; None for its first
     earliest: int | None  # the partition's earliest event time so far
     totals: dict[str, int]  # of all customers, sampled or not
     sample_bound: int | None  # customers up to this hash are sampled; None: everyone is
@@ -49,7 +51,7 @@ class WindowPart:
 
 @dataclass(frozen=True)
 class LineTexts:
-    """The texts behind the codes of a part's lines, by code."""
+    """The texts behind the codes of a part's lines, by code; sorted, and each of them occurs."""
 
     customers: Sequence[str]
     invoices: Sequence[str]
@@ -90,13 +92,12 @@ def sample_of(ids: list[str], sample_max: int) -> tuple[NDArray[np.bool_], int |
 
 
 def window_rows(
-    lines: Lines, window_end: int, scales: Scales, lifetime: Lifetime, words: Vocabulary, sample_max: int
+    sales: Lines, window_end: int, scales: Scales, lifetime: Lifetime, words: Vocabulary, sample_max: int
 ) -> tuple[dict[str, NDArray[Any] | list[str]], dict[str, int], int | None]:
     """Return the rows, the totals and the sample's bound of the window that ends at `window_end`.
 
-    `lines` are the known customers' lines of the long window; `lifetime` is complete up to its end.
+    `sales` are the known customers' sale lines in the long window; `lifetime` is complete up to its end.
     """
-    sales = lines.select(lines.is_sale)
     mid_sales = sales.select(sales.time >= window_end - scales.mid_days * DAY_S)
     short_sales = mid_sales.select(mid_sales.time >= window_end - scales.short_days * DAY_S)
     bought, mid, short = purchases(sales), purchases(mid_sales), purchases(short_sales)
@@ -124,39 +125,23 @@ def window_rows(
     return rows, totals, bound
 
 
-def sampled_lines(fresh: Lines, words: Vocabulary, bound: int | None) -> Lines:
-    """Return the lines of customers up to the sample's bound, sorted so that their order says nothing.
+def sampled_lines(fresh: Lines, words: Vocabulary, bound: int | None) -> tuple[Lines, LineTexts]:
+    """Return the lines of customers up to the sample's bound, and the texts behind their codes.
 
-    The order of arrival depends on the partitions; the values, texts in place of their codes, do not.
+    Codes are ranks among the texts that occur, and lines are sorted by all their columns: codes and the order
+    of arrival depend on the partitions and on the process, the result does not.
     """
     if bound is not None:
-        customers: Codes = np.unique(fresh.customer)
-        hashes = customer_hash([words.customers.texts[code] for code in customers.tolist()], SAMPLE_KEY)
-        fresh = fresh.select(np.isin(fresh.customer, customers[hashes <= bound]))
-    ranks = [
-        _ranks(fresh.country, words.countries.texts),
-        fresh.price,
-        fresh.quantity,
-        _ranks(fresh.product, words.products.texts),
-        _ranks(fresh.invoice, words.invoices.texts),
-        _ranks(fresh.customer, words.customers.texts),
-        fresh.time,
-    ]
-    return fresh.select(np.lexsort(ranks))
-
-
-def line_texts(words: Vocabulary) -> LineTexts:
-    """Return the texts behind the codes of a part's lines."""
-    return LineTexts(words.customers.texts, words.invoices.texts, words.products.texts, words.countries.texts)
-
-
-def _ranks(codes: Codes, texts: Sequence[str]) -> NDArray[np.intp]:
-    """Return for each code the rank of its text among those that occur."""
-    used, inverse = np.unique(codes, return_inverse=True)
-    order = sorted(range(len(used)), key=lambda i: texts[int(used[i])])
-    rank = np.empty(len(used), np.intp)
-    rank[order] = np.arange(len(used))
-    return rank[inverse]
+        used: Codes = distinct(fresh.customer)
+        hashes = customer_hash([words.customers.texts[code] for code in used.tolist()], SAMPLE_KEY)
+        fresh = fresh.select(np.isin(fresh.customer, used[hashes <= bound]))
+    customer, customers = words.customers.ranked(fresh.customer)
+    invoice, invoices = words.invoices.ranked(fresh.invoice)
+    product, products = words.products.ranked(fresh.product)
+    country, countries = words.countries.ranked(fresh.country)
+    ranked = replace(fresh, customer=customer, invoice=invoice, product=product, country=country)
+    order = np.lexsort((country, fresh.price, fresh.quantity, product, invoice, customer, fresh.time))
+    return ranked.select(order), LineTexts(customers, invoices, products, countries)
 
 
 def _sort_words(words: Vocabulary) -> SortWords:

@@ -51,7 +51,8 @@ class Gate:
     def __init__(self) -> None:
         self._next: dict[TP, int] = {}
         self._prev: dict[TP, int] = {}
-        self._absent: dict[TP, int] = {}
+        self._absent: dict[TP, tuple[int, int]] = {}  # the offset sought, the round in which it was
+        self._round = 0  # fetches handed out so far
         # Called with the partition when the fetcher must go back to `expected`.
         self.on_hole: Callable[[TP], None] = lambda _: None
 
@@ -69,13 +70,21 @@ class Gate:
         """Return the offset of the next record that may pass; None where the partition is closed."""
         return self._next.get(tp)
 
-    def sought(self, tp: TP) -> None:
-        """Take note that the fetcher was sent to `expected`: a hole that is still there is the log's own.
+    def sought(self, tp: TP, offset: int) -> None:
+        """Take note that the fetcher was sent to `offset`: a hole that the next fetch shows is the log's own.
 
-        Logs have such holes where a compaction or a transaction's marker was.
+        Logs have such holes where a compaction or a transaction's marker was. What is left of the fetch at
+        hand was fetched before and proves nothing.
         """
-        if tp in self._next:
-            self._absent[tp] = self._next[tp]
+        self._absent[tp] = (offset, self._round)
+
+    def begin_round(self) -> None:
+        """Take note that what was fetched last is handed out now; it was fetched after the round before."""
+        self._round += 1
+
+    def _is_own_hole(self, tp: TP, expected: int) -> bool:
+        offset, at = self._absent.get(tp, (None, 0))
+        return offset == expected and at < self._round
 
     def admit(self, tp: TP, records: list[Any]) -> Batch | None:
         """Return what may pass of `records`, fetched from one partition in the order of the log."""
@@ -84,7 +93,7 @@ class Gate:
             return None
         if records[0].offset < expected:
             records = [record for record in records if record.offset >= expected]
-        if records[0].offset > expected and self._absent.get(tp) != expected:
+        if records[0].offset > expected and not self._is_own_hole(tp, expected):
             self.on_hole(tp)
             return None
         batch = Batch(
@@ -105,6 +114,7 @@ def scheduler(gate: Gate, batch_lines_max: int) -> type[DefaultSchedulingStrateg
 
     class Batches(DefaultSchedulingStrategy):  # type: ignore[misc]
         def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, BatchRecord]]:
+            gate.begin_round()
             start = 0
             waiting = dict(records)
             while waiting:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from streams.vocabulary import UNKNOWN, Interner, Vocabulary
 LINE_BYTES_MAX = 65_536  # a line item is some 200 bytes; what is larger is no line item
 ID_CHARS_MAX = 256
 SOURCE_BYTES_MAX = 128
+SEQ_DIGITS_MAX = 18
 AMOUNT_MAX = 10**13  # thousandths a line: sums of 900,000 such lines still fit 64 bits
 QUANTITY_MAX = 2**31 - 1
 PRICE_MAX = 10.0**10
@@ -267,31 +268,37 @@ class _Times(dict[str, int]):
 def _identities(headers: Sequence[RawHeaders]) -> tuple[NDArray[np.int32], Ints, list[str], list[int]]:
     """Return (source, seq) of each record, the sources, and the records that are not plain replayed lines."""
     codes: dict[bytes, int] = {}
-    source = np.full(len(headers), -1, np.int32)
-    seq = np.zeros(len(headers), np.int64)
+    source, seq = [-1] * len(headers), [0] * len(headers)
     special: list[int] = []
-    plain: list[int] = []
-    names: list[bytes | None] = []
-    numbers: list[bytes | None] = []
+    last: bytes | None = None
+    code = -1
     for i, header in enumerate(headers):
-        if len(header) == 2 and header[0][0] == HEADER_SOURCE and header[1][0] == HEADER_SEQ:
-            plain.append(i)
-            names.append(header[0][1])
-            numbers.append(header[1][1])
-        elif header:
+        if len(header) == 2:
+            (first, name), (second, number) = header
+            if first == HEADER_SOURCE and second == HEADER_SEQ:
+                if _is_seq(number):
+                    if name != last:  # seldom, and to compare costs less than to look up
+                        last, code = name, _source_code(name, codes)
+                    source[i], seq[i] = code, int(number)
+                continue
+        if header:
             special.append(i)
     for i in special:
         found = dict(headers[i])
-        if HEADER_CONTROL not in found and HEADER_SOURCE in found and HEADER_SEQ in found:
-            plain.append(i)
-            names.append(found[HEADER_SOURCE])
-            numbers.append(found[HEADER_SEQ])
-    for i, name, number in zip(plain, names, numbers, strict=True):
-        # A number that is none identifies nothing: the line counts as often as the log holds it.
-        if name is None or number is None or not number.isdigit():
-            continue
-        if len(number) <= 18 and len(name) <= SOURCE_BYTES_MAX:
-            source[i] = codes.setdefault(name, len(codes))
-            seq[i] = int(number)
+        if HEADER_CONTROL not in found and _is_seq(number := found.get(HEADER_SEQ)):
+            source[i], seq[i] = _source_code(found.get(HEADER_SOURCE), codes), int(number)
     # Latin-1 tells any two names apart; one that is not UTF-8 is still a name.
-    return source, seq, [name.decode("latin-1") for name in codes], special
+    names = [name.decode("latin-1") for name in codes]
+    return np.array(source, np.int32), np.array(seq, np.int64), names, special
+
+
+def _is_seq(number: bytes | None) -> TypeGuard[bytes]:
+    """Return whether this is a row's number; if not, the line counts as often as the log holds it."""
+    return number is not None and number.isdigit() and len(number) <= SEQ_DIGITS_MAX
+
+
+def _source_code(name: bytes | None, codes: dict[bytes, int]) -> int:
+    """Return the code of a source, a new one where needed; -1 where there is no name or no sensible one."""
+    if name is None or len(name) > SOURCE_BYTES_MAX:
+        return -1
+    return codes.setdefault(name, len(codes))

@@ -28,6 +28,10 @@ log = structlog.get_logger(__name__)
 DAY_S = 86_400
 
 
+class GivenBackError(Exception):
+    """The partition was given back while a window waited or was being evaluated: it is another owner's now."""
+
+
 class EvaluationObserver(Protocol):
     """Whoever shows what the log of evaluations says; told everything again after each load."""
 
@@ -57,6 +61,7 @@ class EvaluateOwner:
         self.observer = observer
         self.topics = catalogue(settings)
         self.read_offset = -1
+        self.closed = False  # given back for good
         self._followers: list[asyncio.Task[None]] = []
         self._fresh()
 
@@ -68,8 +73,11 @@ class EvaluateOwner:
         self.decided = asyncio.Condition()
 
     async def load(self) -> int:
-        """Read snapshots, decisions and evaluations to their ends; return the offset to go on from."""
-        await self.close()
+        """Read snapshots, decisions and evaluations to their ends; return the offset to go on from.
+
+        Raises GivenBackError where `close` was called meanwhile.
+        """
+        await self._unfollow()
         self._fresh()
         self.observer.reset_evaluations()
         events, _ = await read_to_end(self.settings, self.topics.events.name)
@@ -83,6 +91,7 @@ class EvaluateOwner:
         decisions, models_end = await read_to_end(self.settings, self.topics.models.name)
         for record in decisions:
             self._note_decision(record)
+        self._still_held()
         self._followers = [asyncio.create_task(self._follow_decisions(models_end))]
         snapshots, end = await read_to_end(self.settings, self.topics.snapshots.name)
         self.read_offset = end - 1
@@ -98,7 +107,17 @@ class EvaluateOwner:
         return end
 
     async def close(self) -> None:
-        """Stop following the log of decisions."""
+        """Give the partition back: a window that waits or is being evaluated ends in GivenBackError."""
+        self.closed = True
+        async with self.decided:
+            self.decided.notify_all()
+        await self._unfollow()
+
+    def _still_held(self) -> None:
+        if self.closed:
+            raise GivenBackError
+
+    async def _unfollow(self) -> None:
         for task in self._followers:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -106,7 +125,7 @@ class EvaluateOwner:
         self._followers = []
 
     async def take(self, batch: Batch) -> None:
-        """Take snapshot messages; evaluate the windows that they make whole."""
+        """Take snapshot messages; evaluate the windows that they make whole. Raises GivenBackError."""
         for value in batch.values:
             self._note_snapshot(value)
         self.read_offset = batch.offsets[-1]
@@ -137,6 +156,7 @@ class EvaluateOwner:
         started = time.perf_counter()
         # Off the event loop, so that reading goes on.
         evaluated = await asyncio.to_thread(self.evaluator.evaluate, self.history, self.carry, self.decisions)
+        self._still_held()
         self.observer.observe_evaluation_seconds(time.perf_counter() - started)
         await self._publish(evaluated)
         self.carry = evaluated.carry
@@ -191,9 +211,10 @@ class EvaluateOwner:
         async with self.decided:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
-                    self.decided.wait_for(lambda: request.request_id in known),
+                    self.decided.wait_for(lambda: self.closed or request.request_id in known),
                     timeout=self.settings.decision_wait_s,
                 )
+                self._still_held()
                 return
         expired = Decision(
             outcome=Outcome.EXPIRED,
@@ -207,7 +228,8 @@ class EvaluateOwner:
         log.warning("request expired", request_id=request.request_id)
         # What stands first in the log counts, be it this or an answer that came at the last moment.
         async with self.decided:
-            await self.decided.wait_for(lambda: request.request_id in known)
+            await self.decided.wait_for(lambda: self.closed or request.request_id in known)
+        self._still_held()
 
     async def _follow_decisions(self, start: int) -> None:
         async for records in tail(self.settings, self.topics.models.name, start=start):

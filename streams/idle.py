@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams.decode import Decoder
@@ -43,7 +44,16 @@ class IdleWatch:
         self._written: dict[int, int] = {}
 
     async def look(self) -> None:
-        """Look at all partitions once; called every so often."""
+        """Look at all partitions once; called every so often. Where no broker answers, the next time will do.
+
+        What leaves a timer of Faust's ends the whole worker.
+        """
+        try:
+            await self._look()
+        except (KafkaError, TimeoutError, ConnectionError) as exc:
+            log.warning("idle partitions not looked at", reason=repr(exc))
+
+    async def _look(self) -> None:
         worker, settings = self._worker, self._worker.settings
         held = {tp.partition: (tp, shard) for tp, shard in worker.shards.items() if shard.state is not None}
         if not held:

@@ -15,9 +15,10 @@ from streams.checkpoints import Ledger, StateRecord, StateUnusableError, load
 from streams.consumption import Batch, Gate
 from streams.errors import ExitCode, UserError
 from streams.kafka_io import offsets_of, read_to_end, send_all, until_loaded
-from streams.partition import Applied, Counters, PartitionState, Refused, StateConfig
+from streams.partition import Applied, PartitionState, Refused
 from streams.settings import Settings
 from streams.snapshots import encode_part
+from streams.state_config import Counters, StateConfig
 from streams.topics import catalogue
 
 log = structlog.get_logger(__name__)
@@ -116,6 +117,8 @@ class Shard:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._publisher
             self._publisher = None
+        while not self._queue.empty():  # nobody takes from it any more: whoever waits for room must go on
+            self._queue.get_nowait()
 
     async def take(self, batch: Batch) -> None:
         """Apply a batch and hand on what follows from it."""
@@ -141,7 +144,10 @@ class Shard:
             return
         if batch.offsets[-1] >= self._failed_until:
             self._failures = 0
-        await self._hand_on(batch, applied)
+        try:
+            await self._hand_on(batch, applied)
+        except Exception as exc:  # noqa: BLE001  (the state is ahead of what was handed on: it must go)
+            await self.reload("handing on failed", exc)
 
     def _apply(self, batch: Batch) -> Applied:
         """Apply a batch; line by line where batches failed again and again, to find the one to blame."""
@@ -176,19 +182,28 @@ class Shard:
         await until_loaded(self.load)
 
     async def _hand_on(self, batch: Batch, applied: Applied) -> None:
-        """Send dead letters at once; queue what the cuts ask for."""
-        assert self.state is not None
+        """Send dead letters at once; queue what the cuts ask for.
+
+        While one waits here the partition may be given back or loaded anew: then nothing more is handed on.
+        """
+        state = self.state
+        assert state is not None
         topics = catalogue(self.settings)
         for letter in applied.refused:
-            self._letters.append(await self._send_letter(topics.dead_letters.name, batch, letter))
+            sent = await self._send_letter(topics.dead_letters.name, batch, letter)
+            if self.state is not state:
+                return
+            self._letters.append(sent)
         for cut in applied.cuts:
             snapshots = [
-                record for part in cut.parts for record in encode_part(part, self.state.config.partitions)
+                record for part in cut.parts for record in encode_part(part, state.config.partitions)
             ]
-            checkpoint = self._ledger.commit(cut, self.state.words)
+            checkpoint = self._ledger.commit(cut, state.words)
             letters, self._letters = self._letters, []
             counters = Counters(**cut.head["counters"])
             await self._queue.put(Publication(letters, snapshots, checkpoint, cut.offset, counters))
+            if self.state is not state:
+                return
 
     async def _send_letter(self, topic: str, batch: Batch, letter: Refused) -> "asyncio.Future[Any]":
         i = letter.position

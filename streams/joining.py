@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from models.holdout import customer_hash
 from streams.closing import SAMPLE_KEY
+from streams.grid import from_iso
 from streams.snapshots import Chunk
 
 
@@ -29,9 +30,10 @@ class Snapshot:
 class Joiner:
     """Collects chunks in any order and gives out whole windows in the order of time.
 
-    A window is whole when every partition has shown a complete part with that window's end or a later one; a
-    part missing below that is empty. The grid begins after the earliest event time that the partitions' first
-    parts tell; windows without any line are left out.
+    A window is whole when every partition has shown its parts up to that window's end or a later one. Each
+    part names the one before, so it does not matter in which order a log holds them: one that was written
+    again may stand behind later ones. A part that a partition did not close is empty. The grid begins after
+    the earliest event time that the partitions' first parts tell; windows without any line are left out.
     """
 
     def __init__(self, partitions: int, sample_max: int) -> None:
@@ -40,10 +42,9 @@ class Joiner:
         self.emitted_through = -1
         self._chunks: dict[tuple[int, int], dict[int, Chunk]] = defaultdict(dict)
         self._complete: dict[int, dict[int, list[Chunk]]] = defaultdict(dict)  # end -> partition -> chunks
-        self._shown: dict[int, int] = {}  # partition -> latest complete end
-        self._first: dict[
-            int, tuple[int, int | None]
-        ] = {}  # partition -> first end, earliest time told there
+        self._shown: dict[int, int] = {}  # partition -> end up to which its parts are complete
+        self._links: dict[tuple[int, int | None], int] = {}  # (partition, end) -> end of its next part
+        self._first: dict[int, tuple[int, int | None]] = {}  # partition -> first end, earliest time there
 
     def add(self, chunk: Chunk) -> None:
         """Take a chunk; one that was seen before, or whose window is out, changes nothing.
@@ -59,12 +60,20 @@ class Joiner:
             return
         end, partition = chunk.window_end, chunk.partition
         del self._chunks[end, partition]
-        self._shown[partition] = max(self._shown.get(partition, end), end)
+        if end > self._shown.get(partition, -1):
+            after = chunk.meta["after"]
+            self._links[partition, None if after is None else from_iso(after)] = end
+            self._follow(partition)
         if partition not in self._first or end < self._first[partition][0]:
             earliest = chunk.meta["earliest_s"]
             self._first[partition] = (end, earliest)
         if end > self.emitted_through:
             self._complete[end][partition] = [chunks[i] for i in range(chunk.count)]
+
+    def _follow(self, partition: int) -> None:
+        """Move on to the last part that is reached from the partition's first without a gap."""
+        while (end := self._links.pop((partition, self._shown.get(partition)), None)) is not None:
+            self._shown[partition] = end
 
     def pop(self) -> Iterator[Snapshot]:
         """Yield the windows that have become whole."""

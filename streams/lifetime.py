@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import Codes, Ints, Lines, pair_keys
+from models.features import Codes, Ints, Lines, distinct
 
 NEVER = np.iinfo(np.int64).max  # a first purchase that has not happened
 
@@ -44,8 +44,8 @@ class Lifetime:
     def fold(self, fresh: Lines, counted: Lines, *, orders_since: int) -> Codes:
         """Add the lines of `fresh`; return the customers touched (rising codes).
 
-        `counted` are the sale lines folded before that are still retained: an invoice among them has its
-        order already. A sale line before `orders_since` (epoch seconds) adds spend but no order, because the
+        `counted` are the sale lines folded before that are still retained (those of other invoices than
+        `fresh` names may be left out): an invoice among them has its order already. A sale line before `orders_since` (epoch seconds) adds spend but no order, because the
         lines that could tell whether its invoice was counted may be gone.
         """
         self.grow(int(fresh.customer.max(initial=-1)) + 1)
@@ -54,10 +54,13 @@ class Lifetime:
         sales = fresh.select(fresh.is_sale)
         np.minimum.at(self.first_purchase, sales.customer, sales.time)
         recent = sales.select(sales.time >= orders_since)
-        new = np.unique(pair_keys(recent.customer, recent.invoice))
-        old = pair_keys(counted.customer, counted.invoice)
+        new, old = distinct(recent.runs.keys), counted.runs.keys
         np.add.at(self.orders, new[~np.isin(new, old)] >> 32, 1)
-        return np.unique(fresh.customer)
+        return distinct(fresh.customer)
+
+    def codes(self) -> Codes:
+        """Return the codes of all known customers, rising."""
+        return np.flatnonzero(self.known).astype(np.int32)
 
     def table(self, customers: Codes, texts: list[str]) -> dict[str, Any]:
         """Return the figures of `customers` as texts and raw little-endian columns, for a checkpoint.

@@ -9,8 +9,9 @@ from streams.decisions import Decision
 from streams.evaluation import DETECTED
 from streams.grid import from_iso
 from streams.metrics_table import DRIFT_TYPES
-from streams.partition import Counters, PartitionState
+from streams.partition import PartitionState
 from streams.policy import Action
+from streams.state_config import Counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,8 @@ class PartitionView:
             read_offset=state.read_offset,
             watermark=(state.guard.largest or 0) - state.config.lateness_s if anchored else None,
             lag=None if end_offset is None else max(0, end_offset - 1 - state.read_offset),
-            lines=sum(len(segment.lines) for segment in state.segments),
-            customers=int(state.lifetime.known.sum()),
+            lines=sum(len(segment.lines) for segment in state.windows.segments),
+            customers=int(state.windows.lifetime.known.sum()),
             holes=holes,
             reloads=reloads,
         )

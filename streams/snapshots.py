@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from models.features import FEATURES_VERSION, Codes
@@ -14,7 +13,8 @@ from streams.grid import from_iso, iso
 
 CHUNK_BYTES = 900_000
 _META = b"clv"
-_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+# One thread: columns are small, and handing them to others costs more than compressing them.
+_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def encode_part(part: WindowPart, partitions: int) -> list[tuple[bytes, bytes]]:
         "partition": part.partition,
         "partitions": partitions,
         "partial": part.partial,
+        "after": None if part.after is None else iso(part.after),
         "earliest_s": part.earliest,
         "totals": part.totals,
         "sample_bound": part.sample_bound,
@@ -95,15 +96,7 @@ def _lines_table(part: WindowPart) -> pa.Table:
 
 
 def _dictionary(codes: Codes, texts: Sequence[str]) -> pa.DictionaryArray:
-    """Return codes as a dictionary column; the dictionary is sorted, for codes differ between processes."""
-    used, index = np.unique(codes, return_inverse=True)
-    words = [texts[code] for code in used.tolist()]
-    order = sorted(range(len(words)), key=words.__getitem__)
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return pa.DictionaryArray.from_arrays(
-        pa.array(rank[index], pa.int32()), pa.array([words[i] for i in order], pa.string())
-    )
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(texts, pa.string()))
 
 
 def _split(table: pa.Table) -> Iterator[pa.Table]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from models.features import Codes
+from models.features import Codes, distinct
 
 UNKNOWN = -1  # a line without a customer
 
@@ -30,6 +30,13 @@ class Interner(dict[str, int]):
     def codes(self, texts: Iterable[str]) -> Codes:
         """Return the codes of `texts`, giving new ones where needed."""
         return np.fromiter(map(self.__getitem__, texts), np.int32)
+
+    def ranked(self, codes: Codes) -> tuple[Codes, list[str]]:
+        """Return `codes` as ranks among the texts that occur in them, and those texts, sorted."""
+        texts = sorted(map(self.texts.__getitem__, distinct(codes).tolist()))
+        rank = np.empty(len(self.texts), np.int32)
+        rank[self.codes(texts)] = np.arange(len(texts), dtype=np.int32)
+        return rank[codes], texts
 
 
 class Vocabulary:

@@ -6,8 +6,8 @@ from typing import Any
 
 from streams.decisions import Decision, DecisionLog
 from streams.grid import from_iso
-from streams.partition import Counters
 from streams.policy import Action
+from streams.state_config import Counters
 
 WINDOWS_KEPT = 120
 RATE_OVER_S = 10.0

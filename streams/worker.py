@@ -5,6 +5,7 @@ import contextlib
 import signal
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from streams import logs
 from streams.app import Worker, build_app
@@ -63,6 +64,7 @@ async def _run(settings: Settings, role: Role) -> None:
         ) from worker.failure
     if worker.failure is not None:
         raise worker.failure
+    _raise_crash(worker)
     log.info("worker stopped")
 
 
@@ -75,6 +77,20 @@ async def _until(worker: Worker, stop: asyncio.Event) -> None:
     _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
+
+
+def _raise_crash(worker: Worker) -> None:
+    """Raise what ended Faust's app, if it did not end because it was asked to."""
+    if not worker.app.crashed:
+        return
+    reason = worker.app.crash_reason
+    if isinstance(reason, KafkaError | ConnectionError):
+        raise UserError(
+            f"the broker at {worker.settings.bootstrap_servers} was lost: {reason!r}",
+            hint="start the worker again once it answers: it goes on where it was",
+            code=ExitCode.BROKER,
+        ) from reason
+    raise RuntimeError("the worker's Faust app crashed") from reason
 
 
 async def _shut_down(worker: Worker) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from producers import feed
 from streams.backfill import Windows
 from streams.joining import Snapshot
-from streams.partition import Applied, PartitionState, StateConfig
+from streams.partition import Applied, PartitionState
 from streams.settings import Settings
+from streams.state_config import StateConfig
 from streams.transactions import (
     Control,
     Headers,

@@ -57,7 +57,7 @@ def test_the_store_holds_one_head_and_what_it_names(store):
     kinds = {key.split(b"/")[1] for key in store}
     assert kinds == {b"head", b"lines", b"lifetime"}
     assert len(store) == 1 + sum(ledger.lines.values()) + sum(ledger.lifetime.values())
-    assert sorted(ledger.lines) == [segment.number for segment in state.segments]
+    assert sorted(ledger.lines) == [segment.number for segment in state.windows.segments]
 
 
 def test_a_checkpoint_covers_the_records_up_to_its_cut():
@@ -171,7 +171,7 @@ def test_keys_of_a_zombie_do_no_harm(store):
     expected, _ = load(PARTITION, state_config(), store)
     assert found.read_offset == expected.read_offset
     assert found.counters == expected.counters
-    assert len(found.segments) == len(expected.segments)
+    assert len(found.windows.segments) == len(expected.windows.segments)
 
 
 def test_what_is_stored_stays_bounded():
@@ -201,5 +201,5 @@ def test_unknown_keys_are_ignored(store):
 def test_marks_alone_make_a_state():
     store, state, _ = stored([mark(START), mark(START + 40 * DAY_S)], state_config())
     found, _ = load(PARTITION, state_config(), store)
-    assert found.closed_through == state.closed_through
+    assert found.windows.closed_through == state.windows.closed_through
     assert found.counters.control == 2

@@ -13,8 +13,9 @@ from models.registry import Registry
 from producers.partitions import partition_of
 from streams import backfill
 from streams.joining import Joiner
-from streams.partition import PartitionState, StateConfig
+from streams.partition import PartitionState
 from streams.snapshots import decode_chunk, encode_part
+from streams.state_config import StateConfig
 from streams.transactions import encode_line
 
 CONF = settings()
@@ -124,6 +125,15 @@ def test_messages_sent_again_do_not_show(rng):
                 again += messages[max(0, i - rng.randrange(4)) : i + 1]
         by_partition.append(again)
     assert_same(joined(interleaved(by_partition, rng), 3), joined([m for ms in PARTS for m in ms], 3))
+
+
+@given(st.randoms(use_true_random=False))
+@hypothesis_settings(max_examples=6, deadline=None, derandomize=True)
+def test_the_order_within_a_partition_does_not_show(rng):
+    """A compacted log holds a part that was written again behind those that followed it."""
+    messages = [message for messages in PARTS for message in messages]
+    shuffled = rng.sample(messages, len(messages))
+    assert_same(joined(shuffled, 3), joined(messages, 3))
 
 
 PARTS = parts_by_partition(shop(9, days=50, customers=40, orders_a_day=6), CONF, 3)

@@ -18,7 +18,7 @@ from streams.kafka_process import free_port
 from streams.metrics import METRICS, RetrainMetrics, WorkerMetrics
 from streams.metrics_table import FATES
 from streams.metrics_views import PartitionView, RunningTotal, watermark_delay_s
-from streams.partition import Counters
+from streams.state_config import Counters
 
 # Names of the original system that break a rule of Prometheus; they are kept so that its panels go on.
 ORIGINALS_OWN = {"clv_drifted_columns_count"}

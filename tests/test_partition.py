@@ -14,8 +14,9 @@ from line_factory import DAY_S, HOUR_S, MONDAY, WEEK_S, Entry, apply, entry, mar
 from models.features import MONEY_SCALE
 from streams.checkpoints import Ledger, load
 from streams.closing import WindowPart
+from streams.course import LONG_AGO
 from streams.grid import floor_end
-from streams.partition import LONG_AGO, PartitionState
+from streams.partition import PartitionState
 from streams.snapshots import decode_chunk, encode_part
 from streams.transactions import Control, header_map
 from streams.watermarks import JumpGuard

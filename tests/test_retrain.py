@@ -22,13 +22,14 @@ from streams.decisions import Decision, Outcome
 from streams.errors import ExitCode
 from streams.grid import from_iso
 from streams.history import History
-from streams.partition import PartitionState, StateConfig
+from streams.partition import PartitionState
 from streams.retrain import GROUP, PAUSE_MAX_S, TRIES_MAX, pauses, request_in
 from streams.retrain_answer import NoSuchWindowError, WindowNotThereError, decide, history_until
 from streams.retrain_child import Failed, Later, Training, kept
 from streams.retraining import answer
 from streams.settings import Settings
 from streams.snapshots import encode_part
+from streams.state_config import StateConfig
 from streams.topic_admin import ensure_topics
 from streams.topic_reader import read_all
 from streams.topics import catalogue

@@ -1,0 +1,79 @@
+"""What shapes a partition's state, and what is counted of its records."""
+
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from models.features import DAY_S, FEATURES_VERSION
+from streams.settings import Settings
+
+STATE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StateConfig:
+    """The settings that shape the state; a checkpoint made under others cannot be continued."""
+
+    partitions: int
+    window_days: int
+    mid_window_days: int
+    short_window_days: int
+    window_hop_days: int
+    lateness_s: int
+    jump_max_days: int
+    jump_confirm_lines: int
+    segment_lines_max: int
+    sample_customers_max: int
+    state_format: int = STATE_FORMAT
+    features_version: int = FEATURES_VERSION
+
+    @classmethod
+    def of(cls, settings: Settings, partitions: int | None = None) -> "StateConfig":
+        """Take them from the settings; `partitions` where the topic at hand has another count."""
+        return cls(
+            partitions=partitions or settings.partitions,
+            window_days=settings.window_days,
+            mid_window_days=settings.mid_window_days,
+            short_window_days=settings.short_window_days,
+            window_hop_days=settings.window_hop_days,
+            lateness_s=settings.lateness_s,
+            jump_max_days=settings.jump_max_days,
+            jump_confirm_lines=settings.jump_confirm_lines,
+            segment_lines_max=settings.segment_lines_max,
+            sample_customers_max=settings.sample_customers_max,
+        )
+
+    @property
+    def window_s(self) -> int:
+        """Length of the long window, seconds."""
+        return self.window_days * DAY_S
+
+    @property
+    def hop_s(self) -> int:
+        """Distance of window ends, seconds."""
+        return self.window_hop_days * DAY_S
+
+    @cached_property
+    def as_stored(self) -> dict[str, Any]:
+        """The settings by name, as every checkpoint carries them."""
+        return asdict(self)
+
+    def differences(self, stored: dict[str, Any]) -> list[str]:
+        """Return in words how a stored configuration differs from this one, a setting an entry."""
+        return [
+            f"{item.name} was {stored.get(item.name)!r} and is now {getattr(self, item.name)!r}"
+            for item in fields(self)
+            if stored.get(item.name) != getattr(self, item.name)
+        ]
+
+
+@dataclass
+class Counters:
+    """Records by what became of them: `read` is always the sum of the others."""
+
+    read: int = 0
+    on_time: int = 0
+    late: int = 0
+    duplicate: int = 0
+    control: int = 0
+    dead: int = 0
