@@ -29,7 +29,7 @@ DAY_S = 86_400
 
 
 class GivenBackError(Exception):
-    """The partition was given back while a window waited or was being evaluated: it is another owner's now."""
+    """The partition was given back while a window waited or was evaluated: it is another owner's now."""
 
 
 class EvaluationObserver(Protocol):

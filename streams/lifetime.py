@@ -45,8 +45,9 @@ class Lifetime:
         """Add the lines of `fresh`; return the customers touched (rising codes).
 
         `counted` are the sale lines folded before that are still retained (those of other invoices than
-        `fresh` names may be left out): an invoice among them has its order already. A sale line before `orders_since` (epoch seconds) adds spend but no order, because the
-        lines that could tell whether its invoice was counted may be gone.
+        `fresh` names may be left out): an invoice among them has its order already. A sale line before
+        `orders_since` (epoch seconds) adds spend but no order, because the lines that could tell whether its
+        invoice was counted may be gone.
         """
         self.grow(int(fresh.customer.max(initial=-1)) + 1)
         np.add.at(self.spend, fresh.customer, fresh.amount)

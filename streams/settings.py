@@ -3,6 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -10,6 +11,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -237,6 +239,12 @@ def load_settings(**overrides: Any) -> Settings:
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)
+    except (SettingsError, TOMLDecodeError) as exc:
+        raise UserError(
+            f"refused settings: {exc}",
+            hint=f'lists are JSON in the environment, such as ["a"]; {settings_file()} must be TOML',
+            code=ExitCode.USAGE,
+        ) from exc
     except ValidationError as exc:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in error['loc']) or 'settings'}: {error['msg']}"

@@ -49,11 +49,10 @@ async def _run(settings: Settings, role: Role) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await worker.start()
     try:
-        await worker.app.start()
-        log.info("worker started", role=role.value)
-        await _until(worker, stop)
+        if await _started(worker, stop):
+            log.info("worker started", role=role.value)
+            await _until(worker, stop)
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_shut_down(worker), STOP_TIMEOUT_S)
@@ -66,6 +65,23 @@ async def _run(settings: Settings, role: Role) -> None:
         raise worker.failure
     _raise_crash(worker)
     log.info("worker stopped")
+
+
+async def _started(worker: Worker, stop: asyncio.Event) -> bool:
+    """Start the worker; return False where a signal comes first: joining a group may take for ever."""
+
+    async def start() -> None:
+        await worker.start()
+        await worker.app.start()
+
+    starting, stopped = asyncio.create_task(start()), asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if starting.done():
+        await starting
+        return True
+    starting.cancel()
+    return False
 
 
 async def _until(worker: Worker, stop: asyncio.Event) -> None:
