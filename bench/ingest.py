@@ -31,6 +31,8 @@ class Stopwatch:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def timed(self, step: str, work: Callable[..., T]) -> Callable[..., T]:
+        """Return `work`, its CPU time counted under `step`."""
+
         def run(*arguments: object) -> T:
             start = time.process_time()
             result = work(*arguments)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from models.features import MONEY_SCALE, Codes, Floats, Ints
+from models.features import MONEY_SCALE
+from models.lines import Codes, Floats, Ints
 
 
 def future_spend(

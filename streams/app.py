@@ -204,8 +204,8 @@ class Worker:
 
     async def _take(self, owner: EvaluateOwner | CompareOwner | None, batch: Batch) -> None:
         """Hand a batch to its owner; after a failure that one is loaded anew: what it held is half-done."""
-        if owner is None:
-            return
+        if owner is None or self.gate.expected(batch.tp) is None:
+            return  # passed the gate before it closed; the owner is still loading, and reads it there
         if batch.prev != owner.read_offset:  # records were lost on the way
             await self._open(batch.tp, owner.read_offset + 1)
             return

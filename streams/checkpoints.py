@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from models.features import Lines
+from models.lines import Lines
 from streams.lifetime import Lifetime
 from streams.partition import Cut, PartitionState
 from streams.state_config import StateConfig

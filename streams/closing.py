@@ -11,11 +11,8 @@ from models.features import (
     DAY_S,
     MONEY_SCALE,
     RECENT_SPEND_DAYS,
-    Codes,
-    Lines,
     Purchases,
     SortWords,
-    distinct,
     latest_country,
     purchases,
     rfm_columns,
@@ -23,6 +20,7 @@ from models.features import (
     spend_since,
 )
 from models.holdout import customer_hash
+from models.lines import Codes, Lines, distinct
 from streams.lifetime import Lifetime
 from streams.vocabulary import Vocabulary
 

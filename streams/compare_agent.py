@@ -10,7 +10,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from models.features import Floats
+from models.lines import Floats
 from models.registry import RegistryError
 from models.training import predict
 from streams import cloudevents
@@ -78,9 +78,12 @@ class CompareOwner:
         self.observer.reset_comparisons()
         done, _ = await read_to_end(self.settings, self.topics.comparisons.name)
         for record in done:
-            event = cloudevents.decode(record.value)
-            self.compared.add(event["data"]["window_end"])
-            self.observer.observe_comparison(event)
+            try:
+                event = cloudevents.decode(record.value or b"")
+                self.observer.observe_comparison(event)
+                self.compared.add(event["data"]["window_end"])
+            except (ValueError, KeyError, TypeError) as exc:
+                log.error("comparison refused", offset=record.offset, reason=repr(exc))
         logs = self.settings.reports_dir
         logs.mkdir(parents=True, exist_ok=True)
         self._child = EvidentlyChild(
@@ -113,9 +116,9 @@ class CompareOwner:
             if value is None:
                 continue
             try:
-                event = cloudevents.decode(value)
-            except ValueError as exc:
-                log.error("evaluation refused", reason=str(exc))
+                event = _evaluation_in(value)
+            except (ValueError, KeyError, TypeError) as exc:
+                log.error("evaluation refused", reason=repr(exc))
                 continue
             if event["data"]["window_end"] not in self.compared:
                 self.waiting.put_nowait(event)
@@ -219,6 +222,17 @@ class CompareOwner:
     def _forget(self, end: int, keep: int) -> None:
         before = end - (self.settings.monitor_horizon_days + self.settings.window_days * 4) * DAY_S
         self.history.forget(before, keep={keep})
+
+
+def _evaluation_in(value: bytes) -> dict[str, Any]:
+    """Return the evaluation in a message; raises ValueError, KeyError or TypeError where it is not whole."""
+    event = cloudevents.decode(value)
+    data = event["data"]
+    for end in (data["window_end"], data["reference_end"] or data["window_end"]):
+        from_iso(end)
+    Carry.from_dict(data["carry"])
+    data["model_version"]
+    return event
 
 
 def compare_tp(settings: Settings) -> TP:

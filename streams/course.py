@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from models.features import DAY_S, Ints, Lines
+from models.features import DAY_S
+from models.lines import Ints, Lines
 from streams.decode import ControlRecord, Decoded
 from streams.vocabulary import UNKNOWN, Vocabulary
 from streams.watermarks import JumpGuard

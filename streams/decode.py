@@ -4,33 +4,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, TypeGuard
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from models.features import MONEY_SCALE, Ints, Lines
-from streams.transactions import (
-    HEADER_CONTROL,
-    HEADER_SEQ,
-    HEADER_SOURCE,
-    Control,
-    canonical_customer_id,
-)
+from models.features import MONEY_SCALE
+from models.lines import Lines
+from streams.sources import Identities, RawHeaders, identities
+from streams.transactions import HEADER_CONTROL, Control, canonical_customer_id
 from streams.vocabulary import UNKNOWN, Interner, Vocabulary
 
 LINE_BYTES_MAX = 65_536  # a line item is some 200 bytes; what is larger is no line item
 ID_CHARS_MAX = 256
-SOURCE_BYTES_MAX = 128
-SEQ_DIGITS_MAX = 18
 AMOUNT_MAX = 10**13  # thousandths a line: sums of 900,000 such lines still fit 64 bits
 QUANTITY_MAX = 2**31 - 1
 PRICE_MAX = 10.0**10
 YEAR_MIN, YEAR_MAX = 1970, 2199
 
-RawHeaders = Sequence[tuple[str, bytes | None]]  # Kafka allows headers without a value
 Id = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 
 
@@ -79,9 +72,7 @@ class Decoded:
     lines: Lines  # customer is `UNKNOWN` where the record names none
     controls: list[ControlRecord]
     dead: list[DeadLetter]
-    source: NDArray[np.int32]  # a record; index into `sources`, -1 where it names none
-    seq: Ints  # a record; meaningless where `source` is -1
-    sources: list[str]
+    origin: Identities
 
 
 class Decoder:
@@ -97,7 +88,7 @@ class Decoder:
     def decode(self, values: Sequence[bytes | None], headers: Sequence[RawHeaders]) -> Decoded:
         """Decode records given as parallel sequences, in the order of the log."""
         dead: list[DeadLetter] = []
-        source, seq, sources, special = _identities(headers)
+        origin, special = identities(headers)
         controls = self._controls(values, headers, special, dead)
         refused = {letter.position for letter in dead}
         skip = {record.position for record in controls} | refused
@@ -105,7 +96,7 @@ class Decoder:
         rows = self._rows(values, positions, dead)
         lines, kept = self._columns(rows, positions, dead)
         dead.sort(key=lambda letter: letter.position)
-        return Decoded(len(values), kept, lines, controls, dead, source, seq, sources)
+        return Decoded(len(values), kept, lines, controls, dead, origin)
 
     def _controls(
         self,
@@ -263,42 +254,3 @@ class _Times(dict[str, int]):
         if not YEAR_MIN <= moment.year <= YEAR_MAX:
             return self.BAD
         return int(moment.timestamp())
-
-
-def _identities(headers: Sequence[RawHeaders]) -> tuple[NDArray[np.int32], Ints, list[str], list[int]]:
-    """Return (source, seq) of each record, the sources, and the records that are not plain replayed lines."""
-    codes: dict[bytes, int] = {}
-    source, seq = [-1] * len(headers), [0] * len(headers)
-    special: list[int] = []
-    last: bytes | None = None
-    code = -1
-    for i, header in enumerate(headers):
-        if len(header) == 2:
-            (first, name), (second, number) = header
-            if first == HEADER_SOURCE and second == HEADER_SEQ:
-                if _is_seq(number):
-                    if name != last:  # seldom, and to compare costs less than to look up
-                        last, code = name, _source_code(name, codes)
-                    source[i], seq[i] = code, int(number)
-                continue
-        if header:
-            special.append(i)
-    for i in special:
-        found = dict(headers[i])
-        if HEADER_CONTROL not in found and _is_seq(number := found.get(HEADER_SEQ)):
-            source[i], seq[i] = _source_code(found.get(HEADER_SOURCE), codes), int(number)
-    # Latin-1 tells any two names apart; one that is not UTF-8 is still a name.
-    names = [name.decode("latin-1") for name in codes]
-    return np.array(source, np.int32), np.array(seq, np.int64), names, special
-
-
-def _is_seq(number: bytes | None) -> TypeGuard[bytes]:
-    """Return whether this is a row's number; if not, the line counts as often as the log holds it."""
-    return number is not None and number.isdigit() and len(number) <= SEQ_DIGITS_MAX
-
-
-def _source_code(name: bytes | None, codes: dict[bytes, int]) -> int:
-    """Return the code of a source, a new one where needed; -1 where there is no name or no sensible one."""
-    if name is None or len(name) > SOURCE_BYTES_MAX:
-        return -1
-    return codes.setdefault(name, len(codes))

@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.features import Codes, Floats, Ints
 from models.holdout import customer_hash
+from models.lines import Codes, Floats, Ints
 from models.targets import future_spend
 from streams.closing import SAMPLE_KEY
 from streams.joining import Snapshot

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import Codes, Ints, Lines, distinct
+from models.lines import Codes, Ints, Lines, distinct
 
 NEVER = np.iinfo(np.int64).max  # a first purchase that has not happened
 

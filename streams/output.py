@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.features import Lines
+from models.lines import Lines
 from streams import cloudevents
 from streams.backfill import DeadRecord, Step
 from streams.closing import Scales, window_rows

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import DAY_S, Codes, Ints, distinct
+from models.features import DAY_S
+from models.lines import Codes, Ints, distinct
 from streams.closing import WindowPart
 from streams.course import LONG_AGO, follow
-from streams.decode import Decoded, Decoder, RawHeaders
+from streams.decode import Decoded, Decoder
 from streams.lifetime import Lifetime
+from streams.sources import RawHeaders, Sources
 from streams.state_config import Counters, StateConfig
 from streams.transactions import Control
 from streams.vocabulary import Vocabulary
 from streams.watermarks import JumpGuard
 from streams.window_state import Closed, Segment, WindowState
-
-SOURCES_MAX = 1_000  # replayed inputs whose position is remembered
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,6 @@ class Applied:
     cuts: list[Cut] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class RowsRead:
-    """The records of one replayed source in a batch: where they stand, and the highest row up to each."""
-
-    name: str
-    at: NDArray[np.intp]
-    highest: Ints
-
-
 class PartitionState:
     """Applies batches of records; cuts segments and closes windows where that partition's log says so.
 
@@ -82,7 +73,7 @@ class PartitionState:
         )
         self.read_offset = -1
         self.counters = Counters()
-        self.seqs: dict[str, tuple[int, int]] = {}  # by source: its last row, the offset that named it
+        self.sources = Sources()
         self.windows = WindowState(partition, config, self.words)
         self.next_number = 0  # of the open segment
         self.segment_day = LONG_AGO // DAY_S
@@ -102,7 +93,7 @@ class PartitionState:
         """
         self.windows.compact_words()
         batch = self.decoder.decode(values, headers)
-        if len(self.seqs.keys() | set(batch.sources)) <= SOURCES_MAX:
+        if self.sources.hold(batch.origin.names):
             return self._apply(batch, offsets)
         # A cut will forget a source, which decides what repeats after it: no batch may reach across.
         applied = Applied()
@@ -114,7 +105,7 @@ class PartitionState:
 
     def _apply(self, batch: Decoded, offsets: Sequence[int]) -> Applied:
         """Apply a batch that forgets no source, or a single record."""
-        duplicate, rows_read = self._duplicates(batch)
+        duplicate, rows_read = self.sources.repeated(batch.origin)
         positions, lines = batch.positions, batch.lines
         if duplicate.any():
             fresh = ~duplicate[positions]
@@ -136,31 +127,12 @@ class PartitionState:
             late = self.windows.append(lines.select(slice(first, last)))
             self._count(tally[start:stop], late)
             course.leave(self.guard, stop - 1)
-            self._note_rows(rows_read, offsets, stop)
+            self.sources.note(rows_read, offsets, stop)
             self.read_offset = offsets[stop - 1]
             if cut is not None:
                 applied.cuts.append(self._cut(ends.get(cut)))
             start = stop
         return applied
-
-    def _duplicates(self, batch: Decoded) -> tuple[NDArray[np.bool_], list[RowsRead]]:
-        """Return which records repeat a row of a replayed source that was read before; how far each got."""
-        duplicate = np.zeros(batch.size, bool)
-        rows_read = []
-        for code, name in enumerate(batch.sources):
-            at = np.flatnonzero(batch.source == code)
-            last, _ = self.seqs.get(name, (0, 0))
-            highest = np.maximum.accumulate(np.concatenate([[last], batch.seq[at]]))
-            duplicate[at] = batch.seq[at] <= highest[:-1]
-            rows_read.append(RowsRead(name, at, highest[1:]))
-        return duplicate, rows_read
-
-    def _note_rows(self, rows_read: list[RowsRead], offsets: Sequence[int], stop: int) -> None:
-        """Remember how far each source was read in the records before `stop`."""
-        for source in rows_read:
-            count = int(np.searchsorted(source.at, stop))
-            if count:
-                self.seqs[source.name] = (int(source.highest[count - 1]), offsets[source.at[count - 1]])
 
     def _count(self, tally: NDArray[np.int8], late: int) -> None:
         accepted, duplicate, control, dead = np.bincount(tally, minlength=4).tolist()
@@ -222,15 +194,12 @@ class PartitionState:
 
     def _head(self) -> dict[str, Any]:
         """Return everything a checkpoint holds besides lines and lifetime figures."""
-        if len(self.seqs) > SOURCES_MAX:
-            newest = sorted(self.seqs.items(), key=lambda item: item[1][1])[-SOURCES_MAX:]
-            self.seqs = dict(newest)
         windows = self.windows
         return {
             "config": self.config.as_stored,
             "read_offset": self.read_offset,
             "counters": asdict(self.counters),
-            "seqs": [[name, *rows] for name, rows in sorted(self.seqs.items())],
+            "seqs": self.sources.stored(),
             "guard": self.guard.state(),
             "earliest": windows.earliest,
             "closed_through": windows.closed_through,
@@ -259,7 +228,7 @@ class PartitionState:
         state.windows.restore(head, segments, lifetime)
         state.read_offset = head["read_offset"]
         state.counters = Counters(**head["counters"])
-        state.seqs = {name: (seq, offset) for name, seq, offset in head["seqs"]}
+        state.sources.restore(head["seqs"])
         state.guard.restore(head["guard"])
         state.segment_day = head["segment_day"]
         state.closing_cuts = head["closing_cuts"]

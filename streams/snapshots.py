@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.features import FEATURES_VERSION, Codes
+from models.features import FEATURES_VERSION
+from models.lines import Codes
 from streams.closing import WindowPart
 from streams.grid import from_iso, iso
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from models.features import Codes, distinct
+from models.lines import Codes, distinct
 
 UNKNOWN = -1  # a line without a customer
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import DAY_S, Codes, Lines
+from models.features import DAY_S
+from models.lines import Codes, Lines
 from streams.closing import Scales, WindowPart, sampled_lines, window_rows
 from streams.grid import ends_between, floor_end
 from streams.lifetime import Lifetime

@@ -117,9 +117,9 @@ def test_train_stores_a_version_that_serves_nobody_yet(files, trained, tmp_path,
     assert Registry(tmp_path / "registry").list_versions() == [version]
     _, card = Registry(tmp_path / "registry").load(version)
     assert (card.gate, card.parent, card.requested_at) == (None, None, "2011-04-25T00:00:00Z")
-    # Labels of 28 days are known for the windows up to four weeks before the end.
+    # Labels of 28 days are known for the windows up to four weeks before the end; the newest four are used.
     assert card.training.last_window_end == "2011-03-28T00:00:00Z"
-    assert card.training.first_window_end == "2010-12-27T00:00:00Z"
+    assert card.training.first_window_end == "2011-03-07T00:00:00Z"
     assert f"nmae               │ {card.metrics['nmae']:.4g}" in said
     assert f"model {version} stored in" in said
 

@@ -182,9 +182,9 @@ def test_headers_identify_a_row():
         (GOOD, [("source", b"a" * 129), ("seq", b"1")]),
     )
     assert not found.dead
-    assert found.sources == ["a", "b"]
-    assert found.source.tolist() == [0, 0, 1, -1, -1, -1, -1, -1]
-    assert found.seq[:3].tolist() == [7, 8, 1]
+    assert found.origin.names == ["a", "b"]
+    assert found.origin.source.tolist() == [0, 0, 1, -1, -1, -1, -1, -1]
+    assert found.origin.seq[:3].tolist() == [7, 8, 1]
 
 
 @pytest.mark.parametrize(
@@ -202,14 +202,14 @@ def test_a_header_without_a_value_identifies_nothing(headers):
     found = decode((GOOD, headers))
     assert not found.dead
     assert len(found.lines) == 1
-    assert found.source.tolist() == [-1]
+    assert found.origin.source.tolist() == [-1]
 
 
 def test_sources_that_are_not_text_stay_apart():
     """Two names that no text can hold must not become one: a line of the second would count as repeated."""
     found = decode((GOOD, [("source", b"\xff"), ("seq", b"1")]), (GOOD, [("source", b"\xfe"), ("seq", b"1")]))
-    assert found.source.tolist() == [0, 1]
-    assert len(set(found.sources)) == 2
+    assert found.origin.source.tolist() == [0, 1]
+    assert len(set(found.origin.names)) == 2
 
 
 def test_control_records():
@@ -224,7 +224,7 @@ def test_control_records():
         (2, Control.END_OF_INPUT, 5),
     ]
     # A control record repeats the row before it: it must not pass for that row.
-    assert found.source.tolist() == [-1, -1, -1]
+    assert found.origin.source.tolist() == [-1, -1, -1]
     assert found.positions.tolist() == [0]
 
 

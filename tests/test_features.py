@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from models.features import (
     DAY_S,
     SCALED_FEATURES,
-    Lines,
     SortWords,
     latest_country,
     purchases,
@@ -16,6 +15,7 @@ from models.features import (
     scaled_columns,
     spend_since,
 )
+from models.lines import Lines
 from models.targets import future_spend, original_target
 
 END = 100 * DAY_S

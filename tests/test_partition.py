@@ -473,7 +473,7 @@ def test_a_cut_counts_before_the_lines_that_follow_it_in_a_batch():
 
 def test_more_sources_than_are_remembered(monkeypatch):
     """Which sources are forgotten, and when, must not depend on the batches either."""
-    monkeypatch.setattr("streams.partition.SOURCES_MAX", 3)
+    monkeypatch.setattr("streams.sources.SOURCES_MAX", 3)
     rng = random.Random(1)
     log, seqs, now = [], Counter(), START
     for _ in range(150):

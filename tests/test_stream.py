@@ -143,7 +143,9 @@ def test_an_idle_partition_does_not_hold_windows_open(small, tmp_path):
     pair = small.model_copy(update={"partitions": 2, "idle_after_s": 2.0})
     topics = catalogue(pair)
     with running(pair, tmp_path / "logs") as stream:
-        stream.worker()
+        worker = stream.worker()
+        # What was written before the worker looked was not seen to move.
+        stream.wait_for(lambda: "partition loaded" in worker.log_path.read_text())
         producer = KafkaProducer(bootstrap_servers=pair.bootstrap_servers)
         for day in range(1, 29):
             line = {

@@ -1,0 +1,173 @@
+"""Throughput of one worker process on one core, with a real broker: `python bench/worker.py` (Linux).
+
+The input topic is filled first. Then the worker starts, pinned to one core, and is watched from its first
+checkpoint to its last: records a second, CPU time a record, peak memory. Broker and watcher keep to the other
+cores. The second run adds a worker that evaluates the windows, on the same core.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kafka import KafkaConsumer, TopicPartition
+
+from streams.checkpoints import newest_head
+from streams.embedded_kafka import EmbeddedKafka
+from streams.processes import Child, environment_of, stop_all
+from streams.roles import Role
+from streams.settings import Settings
+from streams.topic_admin import ensure_topics
+from streams.topic_reader import read_all
+from streams.topics import catalogue
+
+POLL_S = 0.05
+WAIT_MAX_S = 300.0
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+KAFKA_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "kafka"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used so far."""
+
+    cpu_s: float
+    rss_peak_mb: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Usage":
+        """Return the use of a running process."""
+        # The name of the process, in parentheses, may hold blanks; user and system time are fields 14 and 15.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        return cls((int(fields[11]) + int(fields[12])) / TICKS_A_SECOND, peak_kb / 1024)
+
+
+@dataclass
+class Watched:
+    """The log ends of some topics as they grow, and the use of CPU at those moments."""
+
+    settings: Settings
+    pid: int
+    first: tuple[float, Usage] | None = None
+    last: tuple[float, Usage] | None = None
+    _seen: int = 0
+
+    def look(self, consumer: KafkaConsumer, places: Sequence[TopicPartition]) -> None:
+        """Note the moment if anything was written since the last look."""
+        written = sum(consumer.end_offsets(list(places)).values())
+        if written > self._seen:
+            self._seen = written
+            self.last = time.monotonic(), Usage.of(self.pid)
+            self.first = self.first or self.last
+
+    def quiet_s(self) -> float:
+        """Return for how long nothing was written; 0 before the first record."""
+        return time.monotonic() - self.last[0] if self.last else 0.0
+
+
+@contextmanager
+def pinned(cores: set[int]) -> Iterator[None]:
+    """Keep this thread, and processes started meanwhile, to `cores`."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def stored(settings: Settings) -> tuple[int, bool]:
+    """Return how many records the newest checkpoints cover, and whether that is all of the input."""
+    topics = catalogue(settings)
+    read, whole = 0, True
+    for partition in range(settings.partitions):
+        records = read_all(settings, topics.state.name, partition)
+        head = newest_head([(record.key, record.value) for record in records])
+        end = sum(1 for _ in read_all(settings, topics.transactions.name, partition))
+        read += head["read_offset"] + 1 if head else 0
+        whole &= head is not None and head["read_offset"] + 1 == end
+    return read, whole
+
+
+def watch(settings: Settings, pid: int) -> Watched:
+    """Watch the state topic until nothing was written for a while."""
+    places = [TopicPartition(catalogue(settings).state.name, p) for p in range(settings.partitions)]
+    watched = Watched(settings, pid)
+    until = time.monotonic() + WAIT_MAX_S
+    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
+    while watched.quiet_s() < 5.0:
+        watched.look(consumer, places)
+        if time.monotonic() > until:
+            raise SystemExit("the worker did not come to an end")
+        time.sleep(POLL_S)
+    consumer.close()
+    return watched
+
+
+def measure(settings: Settings, roles: Sequence[Role], core: int, logs: Path, replay: Sequence[str]) -> None:
+    """Fill the input, run workers of `roles` on `core`, print what the one that ingests used."""
+    ensure_topics(settings)
+    env = environment_of(settings)
+    name = "+".join(role.value for role in roles)
+    arguments = ["replay", *replay, "--speed", "max"]
+    filling = Child.start(arguments, env=env, log_path=logs / f"{name}-replay.log")
+    if filling.process.wait():
+        raise SystemExit(filling.last_words())
+    workers = []
+    try:
+        with pinned({core}):
+            for role in roles:
+                arguments = ["worker", "--role", role.value, "--port", "0"]
+                workers.append(Child.start(arguments, env=env, log_path=logs / f"{name}-{role.value}.log"))
+        watched = watch(settings, workers[0].process.pid)
+    finally:
+        stop_all(workers)
+    read, whole = stored(settings)
+    evaluations = sum(1 for _ in read_all(settings, catalogue(settings).evaluations.name))
+    assert watched.first is not None
+    assert watched.last is not None
+    wall_s = watched.last[0] - watched.first[0]
+    cpu_s = watched.last[1].cpu_s - watched.first[1].cpu_s
+    print(
+        f"{name:>16}: {read:,} records{'' if whole else ' (NOT ALL)'}"
+        f" in {wall_s:.2f} s, {cpu_s:.2f} s of it CPU: {read / wall_s:,.0f}/s,"
+        f" {1e6 * cpu_s / read:.2f} us of CPU a record, peak {watched.last[1].rss_peak_mb:.0f} MB,"
+        f" {evaluations} windows evaluated",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--keep", type=Path, help="directory for logs and data, kept; else a temporary one")
+    chosen = parser.parse_args()
+    named = os.environ.get("ONLINE_RETAIL")
+    replay = [named] if named else []
+    cores = sorted(os.sched_getaffinity(0))
+    core, others = cores[-1], set(cores[:-1]) or set(cores)
+    with tempfile.TemporaryDirectory() as temporary, pinned(others):
+        home = chosen.keep or Path(temporary)
+        home.mkdir(parents=True, exist_ok=True)
+        with EmbeddedKafka(home / "kafka", KAFKA_CACHE) as kafka:
+            for roles in ([Role.INGEST], [Role.INGEST, Role.EVALUATE]):
+                settings = Settings(
+                    bootstrap_servers=kafka.bootstrap_servers,
+                    topic_prefix=f"bench{len(roles)}.",
+                    partitions=chosen.partitions,
+                    decision_wait_s=0.1,  # nobody trains here
+                    kafka_dir=home / "kafka",
+                    registry_dir=home / "registry",
+                    reports_dir=home / "reports",
+                )
+                measure(settings, roles, core, home, replay)
+
+
+if __name__ == "__main__":
+    main()
