@@ -10,6 +10,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
+from models.features import DAY_S
 from models.lines import Floats
 from models.registry import RegistryError
 from models.training import predict
@@ -30,7 +31,6 @@ from streams.topics import catalogue
 log = structlog.get_logger(__name__)
 
 COMPARISON = "clv.comparison.v1"
-DAY_S = 86_400
 
 
 class ComparisonObserver(Protocol):
@@ -58,7 +58,7 @@ class CompareOwner:
         self.observer = observer
         self.on_failure = on_failure  # told when what runs beside the agent ends
         self.topics = catalogue(settings)
-        self.source = f"/clv-drift/{settings.topic_prefix}"
+        self.source = settings.event_source
         self.read_offset = -1
         self._child: EvidentlyChild | None = None
         self._tasks: list[asyncio.Task[None]] = []

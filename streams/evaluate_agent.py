@@ -10,6 +10,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
+from models.features import DAY_S
 from streams import cloudevents
 from streams.carry import Carry, Request
 from streams.consumption import Batch
@@ -24,8 +25,6 @@ from streams.snapshots import decode_chunk
 from streams.topics import catalogue
 
 log = structlog.get_logger(__name__)
-
-DAY_S = 86_400
 
 
 class GivenBackError(Exception):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from models.card import Card
+from models.features import DAY_S
 from models.metrics import performance
 from models.training import TrainedModel, predict
 from streams.carry import Carry, R2Reference
@@ -12,7 +13,6 @@ from streams.grid import iso
 from streams.history import History
 
 ModelLoader = Callable[[str], tuple[TrainedModel, Card]]
-DAY_S = 86_400
 
 
 def performance_at(

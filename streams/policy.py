@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-DAY_S = 86_400
+from models.features import DAY_S
 
 
 class State(StrEnum):

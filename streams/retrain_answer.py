@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from models.features import DAY_S
 from models.registry import Registry, RegistryError, RegistryStorageError
 from streams.backfill import store
 from streams.carry import Request
@@ -12,7 +13,7 @@ from streams.grid import iso
 from streams.history import History
 from streams.joining import Joiner
 from streams.retrain_child import kept
-from streams.retraining import DAY_S, answer
+from streams.retraining import answer
 from streams.settings import Settings
 from streams.snapshots import decode_chunk
 from streams.topic_reader import read_all

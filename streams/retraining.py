@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from models.card import Card, card_of
+from models.features import DAY_S
 from models.gate import decide
 from models.holdout import customer_hash, is_holdout
 from models.metrics import performance
@@ -18,7 +19,6 @@ from streams.grid import iso
 from streams.history import History
 from streams.settings import Settings
 
-DAY_S = 86_400
 SELECTION_KEY = b"clv-drift/selection/1"  # splits the training customers to choose an estimator
 SELECTION_MODULUS = 4
 SHORT_LABEL = "label_short"

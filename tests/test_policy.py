@@ -5,7 +5,8 @@ import json
 import msgspec
 import pytest
 
-from streams.policy import DAY_S, Action, PolicyState, State, after_promotion, step
+from models.features import DAY_S
+from streams.policy import Action, PolicyState, State, after_promotion, step
 
 WEEK_S = 7 * DAY_S
 START = 1_300_000_000
