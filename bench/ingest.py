@@ -4,6 +4,7 @@ The records are made one batch at a time, as a consumer would hand them over; ma
 """
 
 import argparse
+import gc
 import os
 import platform
 import time
@@ -19,6 +20,7 @@ from streams.partition import PartitionState
 from streams.settings import Settings, load_settings
 from streams.snapshots import encode_part
 from streams.state_config import StateConfig
+from streams.worker import GC_THRESHOLD
 
 STEPS = ("decode", "apply", "checkpoint", "snapshot")
 T = TypeVar("T")
@@ -106,6 +108,7 @@ def main() -> None:
     print(f"{note or source.title}; Python {platform.python_version()}, {os.cpu_count()} CPUs")
     print(f"{'partitions':>10} {'records':>9} " + " ".join(f"{step:>10}" for step in (*STEPS, "sum")))
     settings = load_settings()
+    gc.set_threshold(GC_THRESHOLD)
     for partitions in chosen:
         bench = Bench(settings, partitions)
         for batch in batches(source, settings, partitions):

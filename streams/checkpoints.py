@@ -170,8 +170,8 @@ def _encode_segment(segment: Segment, words: Vocabulary) -> bytes:
     lines = segment.lines
     block: dict[str, Any] = {name: getattr(lines, name).astype(dtype).tobytes() for name, dtype in _COLUMNS}
     for name, interner in _interners(words):
-        ranks, texts = interner.ranked(getattr(lines, name))
-        block[name] = {"texts": texts, "codes": ranks.astype("<i4").tobytes()}
+        numbers, texts = interner.numbered(getattr(lines, name))
+        block[name] = {"texts": texts, "codes": numbers.astype("<i4").tobytes()}
     return msgspec.msgpack.encode(block)
 
 

@@ -25,6 +25,8 @@ HOST = "127.0.0.1"
 DISK_FREE_MIN_BYTES = 128 * MIB
 LOG_BYTES_MAX = 8 * MIB
 
+LOCK_WAIT_S = 3.0
+
 _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -165,7 +167,10 @@ class KafkaProcess:
         )
 
     def _lock(self) -> int:
-        lock = try_exclusive(self.data_dir / "broker.lock")
+        deadline = time.monotonic() + LOCK_WAIT_S
+        # A broker that was killed holds it until the last of its threads is gone, a moment after its death.
+        while (lock := try_exclusive(self.data_dir / "broker.lock")) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
         if lock is None:
             raise UserError(
                 f"another broker runs on {self.data_dir}",

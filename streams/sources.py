@@ -17,6 +17,7 @@ from streams.transactions import HEADER_CONTROL, HEADER_SEQ, HEADER_SOURCE
 SOURCES_MAX = 1_000  # replayed inputs whose position is remembered
 SOURCE_BYTES_MAX = 128
 SEQ_DIGITS_MAX = 18
+_LINE_HEADERS = (HEADER_SOURCE, HEADER_SEQ)  # of a replayed line, in the order in which it carries them
 
 RawHeaders = Sequence[tuple[str, bytes | None]]  # Kafka allows headers without a value
 
@@ -80,31 +81,75 @@ class Sources:
         self._rows = {name: (seq, offset) for name, seq, offset in stored}
 
 
-def identities(headers: Sequence[RawHeaders]) -> tuple[Identities, list[int]]:
-    """Return the identities of a batch, and the records with other headers than those of a replayed line."""
-    codes: dict[bytes, int] = {}
-    source, seq = [-1] * len(headers), [0] * len(headers)
-    special: list[int] = []
-    last: bytes | None = None
-    code = -1
-    for i, header in enumerate(headers):
-        if len(header) == 2:
-            (first, name), (second, number) = header
-            if first == HEADER_SOURCE and second == HEADER_SEQ:
-                if _is_seq(number):
-                    if name != last:  # seldom, and to compare costs less than to look up
-                        last, code = name, _source_code(name, codes)
-                    source[i], seq[i] = code, int(number)
-                continue
-        if header:
-            special.append(i)
-    for i in special:
-        found = dict(headers[i])
-        if HEADER_CONTROL not in found and _is_seq(number := found.get(HEADER_SEQ)):
-            source[i], seq[i] = _source_code(found.get(HEADER_SOURCE), codes), int(number)
-    # Latin-1 tells any two names apart; one that is not UTF-8 is still a name.
-    names = [name.decode("latin-1") for name in codes]
-    return Identities(np.array(source, np.int32), np.array(seq, np.int64), names), special
+class IdentityReader:
+    """Reads the identities of a batch from its headers, block by block."""
+
+    def __init__(self) -> None:
+        self._codes: dict[bytes, int] = {}
+        self._blocks: list[tuple[NDArray[np.int32], Ints]] = []
+
+    def read(self, headers: Sequence[RawHeaders]) -> list[int]:
+        """Take the next block; return which of its records have other headers than a replayed line's."""
+        others = [i for i, header in enumerate(headers) if len(header) != len(_LINE_HEADERS)]
+        plain = [header for header in headers if len(header) == len(_LINE_HEADERS)] if others else headers
+        found = _of_one_source(plain)
+        special = [i for i in others if headers[i]]
+        if found is None or not all(HEADER_CONTROL in dict(headers[i]) for i in special):
+            return self._read_singly(headers)
+        name, rows = found
+        source = np.full(len(headers), _source_code(name, self._codes), np.int32)
+        source[others] = -1
+        seq = np.zeros(len(headers), np.int64)
+        seq[source >= 0] = rows
+        self._blocks.append((source, seq))
+        return special
+
+    def _read_singly(self, headers: Sequence[RawHeaders]) -> list[int]:
+        """Do as `read`, a record at a time."""
+        source, seq = np.full(len(headers), -1, np.int32), np.zeros(len(headers), np.int64)
+        special: list[int] = []
+        for i, header in enumerate(headers):
+            found = dict(header)
+            if HEADER_CONTROL not in found and _is_seq(number := found.get(HEADER_SEQ)):
+                source[i], seq[i] = _source_code(found.get(HEADER_SOURCE), self._codes), int(number)
+            if header and tuple(name for name, _ in header) != _LINE_HEADERS:
+                special.append(i)
+        self._blocks.append((source, seq))
+        return special
+
+    def identities(self) -> Identities:
+        """Return the identities of all blocks read."""
+        # Latin-1 tells any two names apart; one that is not UTF-8 is still a name.
+        names = [name.decode("latin-1") for name in self._codes]
+        sources, seqs = zip(*self._blocks, strict=True) if self._blocks else ((), ())
+        return Identities(
+            np.concatenate([np.empty(0, np.int32), *sources]), np.concatenate([np.empty(0, np.int64), *seqs]), names
+        )
+
+
+def _of_one_source(headers: Sequence[RawHeaders]) -> tuple[bytes, Ints] | None:
+    """Return the source and the rows where all records are replayed lines of one source: nearly always."""
+    try:
+        (_, name), _ = headers[0]
+        numbers = [
+            number
+            for (first, source), (second, number) in headers
+            if first == HEADER_SOURCE and second == HEADER_SEQ and source == name
+        ]
+        digits = b"".join(numbers)  # type: ignore[arg-type]
+    except (IndexError, TypeError, ValueError):  # no record, a header without a value, other headers
+        return None
+    lengths = set(map(len, numbers))  # type: ignore[arg-type]
+    if (
+        name is None
+        or len(name) > SOURCE_BYTES_MAX
+        or len(numbers) != len(headers)
+        or not digits.isdigit()
+        or 0 in lengths
+        or max(lengths) > SEQ_DIGITS_MAX
+    ):
+        return None
+    return name, np.fromiter(map(int, numbers), np.int64, len(numbers))  # type: ignore[arg-type]
 
 
 def _is_seq(number: bytes | None) -> TypeGuard[bytes]:

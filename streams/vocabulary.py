@@ -33,10 +33,20 @@ class Interner(dict[str, int]):
 
     def ranked(self, codes: Codes) -> tuple[Codes, list[str]]:
         """Return `codes` as ranks among the texts that occur in them, and those texts, sorted."""
-        texts = sorted(map(self.texts.__getitem__, distinct(codes).tolist()))
-        rank = np.empty(len(self.texts), np.int32)
-        rank[self.codes(texts)] = np.arange(len(texts), dtype=np.int32)
-        return rank[codes], texts
+        used = sorted(distinct(codes).tolist(), key=self.texts.__getitem__)
+        return self._numbered(codes, used)
+
+    def numbered(self, codes: Codes) -> tuple[Codes, list[str]]:
+        """Return `codes` numbered anew by first appearance, and the texts in that order."""
+        used = distinct(codes)
+        first = np.empty(len(self.texts), np.int32)
+        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int32)  # the last write is the first line
+        return self._numbered(codes, used[np.argsort(first[used])].tolist())
+
+    def _numbered(self, codes: Codes, used: list[int]) -> tuple[Codes, list[str]]:
+        number = np.empty(len(self.texts), np.int32)  # only what is written here is read: no need to clear it
+        number[used] = np.arange(len(used), dtype=np.int32)
+        return number[codes], [self.texts[code] for code in used]
 
 
 class Vocabulary:

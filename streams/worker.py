@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 
 import structlog
@@ -17,11 +18,16 @@ from streams.topic_admin import review_topics
 log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT_S = 10.0
+# A fetch makes tens of thousands of small objects that reference counting frees. Looking for cycles after every
+# 700 of them, as Python does by default, finds nothing and takes a tenth of the time.
+GC_THRESHOLD = 100_000
 
 
 def run(settings: Settings, role: Role) -> None:
     """Run a worker until SIGTERM, SIGINT, or a failure, which is raised."""
     check_topics(settings)
+    gc.set_threshold(GC_THRESHOLD)
+    gc.freeze()
     asyncio.run(_run(settings, role))
 
 
