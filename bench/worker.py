@@ -2,11 +2,15 @@
 
 The input topic is filled first. Then the worker starts, pinned to one core, and is watched from its first
 checkpoint to its last: records a second, CPU time a record, peak memory. Broker and watcher keep to the other
-cores. The second run adds a worker that evaluates the windows, on the same core.
+cores. The second run adds a worker that evaluates the windows, on the same core. Before each, aiokafka alone
+reads the same topic on the same core: machines differ, and only the ratio can be carried from one to another.
 """
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -110,6 +114,22 @@ def watch(settings: Settings, pid: int) -> Watched:
     return watched
 
 
+def bare_rate(settings: Settings, core: int) -> float:
+    """Return the records a second that aiokafka alone reads on `core`, the better of two tries."""
+    topic = catalogue(settings).transactions.name
+    script = str(Path(__file__).with_name("bare.py"))
+    rates = []
+    for _ in range(2):
+        with pinned({core}):
+            done = subprocess.run(
+                [sys.executable, script, settings.bootstrap_servers, topic], capture_output=True, check=True
+            )
+        read, wall_s, cpu_s = json.loads(done.stdout)
+        rates.append(read / wall_s)
+        print(f"{'bare aiokafka':>16}: {read / wall_s:,.0f}/s, {1e6 * cpu_s / read:.2f} us of CPU a record")
+    return max(rates)
+
+
 def measure(settings: Settings, roles: Sequence[Role], core: int, logs: Path, replay: Sequence[str]) -> None:
     """Fill the input, run workers of `roles` on `core`, print what the one that ingests used."""
     ensure_topics(settings)
@@ -119,6 +139,7 @@ def measure(settings: Settings, roles: Sequence[Role], core: int, logs: Path, re
     filling = Child.start(arguments, env=env, log_path=logs / f"{name}-replay.log")
     if filling.process.wait():
         raise SystemExit(filling.last_words())
+    bare = bare_rate(settings, core)
     workers = []
     try:
         with pinned({core}):
@@ -136,7 +157,8 @@ def measure(settings: Settings, roles: Sequence[Role], core: int, logs: Path, re
     cpu_s = watched.last[1].cpu_s - watched.first[1].cpu_s
     print(
         f"{name:>16}: {read:,} records{'' if whole else ' (NOT ALL)'}"
-        f" in {wall_s:.2f} s, {cpu_s:.2f} s of it CPU: {read / wall_s:,.0f}/s,"
+        f" in {wall_s:.2f} s, {cpu_s:.2f} s of it CPU: {read / wall_s:,.0f}/s"
+        f" ({read / wall_s / bare:.2f} of bare aiokafka),"
         f" {1e6 * cpu_s / read:.2f} us of CPU a record, peak {watched.last[1].rss_peak_mb:.0f} MB,"
         f" {evaluations} windows evaluated",
         flush=True,

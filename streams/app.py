@@ -35,12 +35,13 @@ from streams.model_cache import ModelCache
 from streams.offsets import commit_offsets
 from streams.roles import Role
 from streams.settings import Settings
-from streams.topics import catalogue
+from streams.topics import MIB, catalogue
 
 log = structlog.get_logger(__name__)
 
 COMMIT_INTERVAL_S = 1.0
 SEEK_PAUSE_S = 0.1
+FETCH_BYTES = 2 * MIB  # of a partition at once: with less the agents wait for the next answer
 
 
 class Worker:
@@ -283,6 +284,7 @@ def _faust_app(settings: Settings, role: Role, gate: Gate) -> Any:
         # A message is a batch of thousands of lines: a few of them are enough to keep an agent busy.
         stream_buffer_maxsize=4,
         stream_wait_empty=False,
+        consumer_max_fetch_size=FETCH_BYTES,
         topic_disable_leader=True,
         topic_allow_declare=False,
         web_enabled=False,

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     tp: TP
     prev: int  # offset of the record before the first one here, as far as the gate passed any
-    offsets: list[int]
+    offsets: Sequence[int]
     keys: list[bytes | None]
     values: list[bytes | None]
     headers: list[Sequence[tuple[str, bytes]]]
@@ -96,16 +96,17 @@ class Gate:
         if records[0].offset > expected and not self._is_own_hole(tp, expected):
             self.on_hole(tp)
             return None
+        first, last = records[0].offset, records[-1].offset
+        whole = last - first + 1 == len(records)  # offsets rise: as many as that leave none out
         batch = Batch(
             tp,
             self._prev[tp],
-            [record.offset for record in records],
+            range(first, last + 1) if whole else [record.offset for record in records],
             [record.key for record in records],
             [record.value for record in records],
             [record.headers for record in records],
         )
-        self._prev[tp] = batch.offsets[-1]
-        self._next[tp] = batch.offsets[-1] + 1
+        self._prev[tp], self._next[tp] = last, last + 1
         return batch
 
 

@@ -159,7 +159,7 @@ class Settings(BaseSettings):
 
     # -- Faust and the consumers
     batch_lines_max: Positive = Field(
-        5_000, description="Most records merged into one message for the ingest agent."
+        20_000, description="Most records merged into one message for the ingest agent."
     )
     session_timeout_s: float = Field(
         6.0, gt=0, description="Silence after which the group takes a worker for dead, seconds."

@@ -123,7 +123,9 @@ class IdentityReader:
         names = [name.decode("latin-1") for name in self._codes]
         sources, seqs = zip(*self._blocks, strict=True) if self._blocks else ((), ())
         return Identities(
-            np.concatenate([np.empty(0, np.int32), *sources]), np.concatenate([np.empty(0, np.int64), *seqs]), names
+            np.concatenate([np.empty(0, np.int32), *sources]),
+            np.concatenate([np.empty(0, np.int64), *seqs]),
+            names,
         )
 
 

@@ -40,7 +40,9 @@ class Interner(dict[str, int]):
         """Return `codes` numbered anew by first appearance, and the texts in that order."""
         used = distinct(codes)
         first = np.empty(len(self.texts), np.int32)
-        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int32)  # the last write is the first line
+        first[codes[::-1]] = np.arange(
+            len(codes) - 1, -1, -1, dtype=np.int32
+        )  # the last write is the first line
         return self._numbered(codes, used[np.argsort(first[used])].tolist())
 
     def _numbered(self, codes: Codes, used: list[int]) -> tuple[Codes, list[str]]:
