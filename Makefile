@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs requirements kafka-jars clean
+.PHONY: help setup demo test soak lint bench docs requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: setup  ## Run everything on this machine; options go into ARGS, as in make
 
 test: lint  ## Lint, then run every test.
 	@$(BIN)/pytest $(ARGS)
+
+soak: setup $(VENV)/.dev  ## Kill and freeze processes at random for half an hour, then compare to the byte.
+	@$(BIN)/pytest -s -p no:logging tests/soak.py $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style, formatting, types and the direction of imports.
 	@$(BIN)/ruff check .

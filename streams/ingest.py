@@ -14,6 +14,7 @@ from faust.types import TP
 from streams.checkpoints import Ledger, StateRecord, StateUnusableError, load
 from streams.consumption import Batch, Gate
 from streams.errors import ExitCode, UserError
+from streams.faults import strike, strike_after
 from streams.kafka_io import offsets_of, read_to_end, send_all, until_loaded
 from streams.partition import Applied, PartitionState, Refused
 from streams.settings import Settings
@@ -230,9 +231,24 @@ class Shard:
                     await asyncio.gather(*futures)
                     self.committable, self.stored = done.offset, done.counters
             item = await queue.get()
-            sent = await send_all(self.producer, topics.snapshots.name, item.snapshots)
+            sent = await self._send_outputs(topics.snapshots.name, item)
             await asyncio.gather(*item.outputs, *sent)
-            futures = await send_all(
-                self.producer, topics.state.name, item.checkpoint, partition=self.tp.partition
-            )
-            unconfirmed.append((item, futures))
+            unconfirmed.append((item, await self._send_checkpoint(topics.state.name, item)))
+
+    async def _send_outputs(self, topic: str, item: Publication) -> list["asyncio.Future[Any]"]:
+        if not item.snapshots:
+            return []
+        strike(self.settings, "ingest:window_closed")
+        first = await send_all(self.producer, topic, item.snapshots[:1])
+        await strike_after(self.settings, "ingest:output_begun", first)
+        sent = first + await send_all(self.producer, topic, item.snapshots[1:])
+        await strike_after(self.settings, "ingest:outputs_sent", sent)
+        return sent
+
+    async def _send_checkpoint(self, topic: str, item: Publication) -> list["asyncio.Future[Any]"]:
+        partition = self.tp.partition
+        first = await send_all(self.producer, topic, item.checkpoint[:1], partition=partition)
+        await strike_after(self.settings, "ingest:checkpoint_begun", first)
+        sent = first + await send_all(self.producer, topic, item.checkpoint[1:], partition=partition)
+        await strike_after(self.settings, "ingest:checkpoint_sent", sent)
+        return sent

@@ -58,7 +58,7 @@ class PartitionState:
     """Applies batches of records; cuts segments and closes windows where that partition's log says so.
 
     Boundaries depend on the log alone: never on the clock, the size of the batches or another partition. A
-    segment ends with the record that moves the watermark into another day, fills it, or ends the input.
+    segment ends with the record that moves the watermark into another day, fills it up, or ends the input.
     """
 
     FULL_EVERY_CUTS = 13  # closing cuts from one full copy of the lifetime figures to the next
@@ -76,6 +76,7 @@ class PartitionState:
         self.sources = Sources()
         self.windows = WindowState(partition, config, self.words)
         self.next_number = 0  # of the open segment
+        self.open_records = 0  # read since the segment was opened
         self.segment_day = LONG_AGO // DAY_S
         self.closing_cuts = 0
 
@@ -121,7 +122,7 @@ class PartitionState:
         ends = {c.position: c.event_time for c in batch.controls if c.kind is Control.END_OF_INPUT}
         start = 0
         while start < batch.size:
-            cut = self._next_cut(start, positions, course.largest, ends)
+            cut = self._next_cut(start, batch.size, course.largest, ends)
             stop = batch.size if cut is None else cut + 1
             first, last = np.searchsorted(positions, [start, stop])
             late = self.windows.append(lines.select(slice(first, last)))
@@ -129,6 +130,7 @@ class PartitionState:
             course.leave(self.guard, stop - 1)
             self.sources.note(rows_read, offsets, stop)
             self.read_offset = offsets[stop - 1]
+            self.open_records += stop - start
             if cut is not None:
                 applied.cuts.append(self._cut(ends.get(cut)))
             start = stop
@@ -143,16 +145,15 @@ class PartitionState:
         self.counters.control += control
         self.counters.dead += dead
 
-    def _next_cut(self, start: int, positions: Ints, largest: Ints, ends: dict[int, int]) -> int | None:
+    def _next_cut(self, start: int, size: int, largest: Ints, ends: dict[int, int]) -> int | None:
         """Return the first record from `start` on after which the segment ends."""
         day = (largest[start:] - self.config.lateness_s) // DAY_S
         later = np.flatnonzero(day > self.segment_day)
         found = [start + int(later[0])] if len(later) else []
-        # Without a trusted time nothing may close, so a segment can only fill up.
-        room = self.config.segment_lines_max - self.windows.open_lines
-        full = int(np.searchsorted(positions, start)) + room - 1
-        if full < len(positions):
-            found.append(int(positions[full]))
+        # Records of every kind fill a segment: garbage alone, too, must come to a checkpoint.
+        full = start + self.config.segment_lines_max - self.open_records - 1
+        if full < size:
+            found.append(full)
         found += [position for position in ends if position >= start]
         return min(found, default=None)
 
@@ -176,6 +177,7 @@ class PartitionState:
             head=self._head(),
         )
         self.next_number += 1
+        self.open_records = 0
         return cut
 
     def _close(self, input_ends_at: int | None) -> list[Closed]:

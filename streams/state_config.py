@@ -7,7 +7,7 @@ from typing import Any
 from models.features import DAY_S, FEATURES_VERSION
 from streams.settings import Settings
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 @dataclass(frozen=True)
