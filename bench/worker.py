@@ -184,6 +184,7 @@ def main() -> None:
                     topic_prefix=f"bench{len(roles)}.",
                     partitions=chosen.partitions,
                     decision_wait_s=0.1,  # nobody trains here
+                    training_timeout_s=0.05,
                     kafka_dir=home / "kafka",
                     registry_dir=home / "registry",
                     reports_dir=home / "reports",

@@ -6,35 +6,43 @@ from typing import Annotated
 
 import typer
 
+from streams.commands import RegistryOption
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="Online Retail as .csv, .csv.gz or .xlsx.")
+]
+InputArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[INPUT]",
+        help="Online Retail as .csv, .csv.gz or .xlsx. Default: the one in data/, else synthetic data.",
+    ),
+]
+SyntheticOption = Annotated[
+    str | None,
+    typer.Option(help="A synthetic shop instead of INPUT: customers=4000,days=373,seed=1,start=2010-12-01."),
+]
+InjectOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Drift scenario, such as price:+20%@2011-06-06~8w; may be given several times."),
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Only so many rows of the input.")]
+
 
 def replay(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[INPUT]",
-            help="Online Retail as .csv, .csv.gz or .xlsx. Default: the one in data/, else synthetic data.",
-        ),
-    ] = None,
+    source: InputArgument = None,
     speed: Annotated[
         str | None,
         typer.Option(help="Seconds of event time a second (604800 is a week a second), or `max`."),
     ] = None,
-    inject: Annotated[
-        list[str] | None,
-        typer.Option(help="Drift scenario, such as price:+20%@2011-06-06~8w; may be given several times."),
-    ] = None,
+    inject: InjectOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Send only what is not in the topic yet.")] = False,
     live: Annotated[
         bool, typer.Option("--live", help="An endless synthetic feed with today's dates.")
     ] = False,
     lines_per_s: Annotated[float, typer.Option(min=0.01, max=100_000, help="Rate of --live.")] = 20.0,
-    synthetic: Annotated[
-        str | None,
-        typer.Option(
-            help="A synthetic shop instead of INPUT: customers=4000,days=373,seed=1,start=2010-12-01."
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows of the input.")] = None,
+    synthetic: SyntheticOption = None,
+    limit: LimitOption = None,
     no_end: Annotated[
         bool, typer.Option("--no-end", help="Write no end_of_input: more is to follow.")
     ] = False,
@@ -72,34 +80,20 @@ def replay(
 
 def backfill(
     out: Annotated[Path, typer.Option(help="Directory of the results; it appears whole or not at all.")],
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[INPUT]",
-            help="Online Retail as .csv, .csv.gz or .xlsx. Default: the one in data/, else synthetic data.",
-        ),
-    ] = None,
+    source: InputArgument = None,
     partitions: Annotated[
         int,
         typer.Option(min=1, max=1_000, help="Partitions as in the topic; the results do not depend on it."),
     ] = 1,
-    inject: Annotated[
-        list[str] | None,
-        typer.Option(help="Drift scenario, such as price:+20%@2011-06-06~8w; may be given several times."),
-    ] = None,
-    synthetic: Annotated[
-        str | None,
-        typer.Option(
-            help="A synthetic shop instead of INPUT: customers=4000,days=373,seed=1,start=2010-12-01."
-        ),
-    ] = None,
+    inject: InjectOption = None,
+    synthetic: SyntheticOption = None,
     decisions: Annotated[
         Path | None,
         typer.Option(
             help="Follow the decisions of a run on Kafka: a file of the messages in clv.models, one a line."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows of the input.")] = None,
+    limit: LimitOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the results of an earlier backfill.")
     ] = False,
@@ -112,8 +106,10 @@ def backfill(
     from producers.inputs import find_input
     from streams import batch, batch_report
     from streams.settings import load_settings
+    from streams.start_checks import check_names
 
     settings = load_settings()
+    check_names(settings)
     progress = Console(stderr=True)
     found, note = find_input(source, synthetic, [scenarios.parse(text) for text in inject or ()])
     if note:
@@ -136,11 +132,8 @@ def backfill(
 
 
 def train(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Online Retail as .csv, .csv.gz or .xlsx.")],
-    registry_dir: Annotated[
-        Path | None,
-        typer.Option("--registry", help="Directory of the models. Default: the setting registry_dir."),
-    ] = None,
+    source: FileArgument,
+    registry_dir: RegistryOption = None,
 ) -> None:
     """Train a model on a file and store it; it serves only once `clv-drift model promote` says so."""
     from rich.console import Console
@@ -162,7 +155,7 @@ def train(
 
 
 def detect(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Online Retail as .csv, .csv.gz or .xlsx.")],
+    source: FileArgument,
     reference: Annotated[
         str, typer.Option(help="Model version whose reference rows the window is compared with.")
     ],
@@ -180,10 +173,7 @@ def detect(
         Path | None,
         typer.Option(help="Run Evidently too, write its HTML report here; its verdict is shown only."),
     ] = None,
-    registry_dir: Annotated[
-        Path | None,
-        typer.Option("--registry", help="Directory of the models. Default: the setting registry_dir."),
-    ] = None,
+    registry_dir: RegistryOption = None,
 ) -> None:
     """Compare a file's newest whole window with a model's reference; exit code 10 where it drifted."""
     from rich.console import Console
@@ -217,14 +207,8 @@ def detect(
 
 
 def demo(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[INPUT]",
-            help="Online Retail as .csv, .csv.gz or .xlsx. Default: the one in data/, else synthetic data.",
-        ),
-    ] = None,
-    synthetic: Annotated[str | None, typer.Option(help="A synthetic shop instead of INPUT.")] = None,
+    source: InputArgument = None,
+    synthetic: SyntheticOption = None,
     speed: Annotated[str, typer.Option(help="Seconds of event time a second, or `max`.")] = "250000",
     inject: Annotated[
         list[str] | None,

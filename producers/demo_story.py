@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from models.features import DAY_S
 from producers.scenarios import Scenario, parse
 from streams.decisions import Decision, Outcome
 from streams.grid import iso
@@ -91,7 +92,7 @@ def _seen(scenario: Scenario, windows: list[Window]) -> str:
             continue
         matching = [cause for cause in window.causes if cause.feature in FEATURES_OF[scenario.kind.value]]
         if matching:
-            weeks = (window.window_end - scenario.onset) / (7 * 86_400)
+            weeks = (window.window_end - scenario.onset) / (7 * DAY_S)
             cause = matching[0]
             return (
                 f"confirmed at {iso(window.window_end)[:10]}, {weeks:.0f} weeks later, by {cause.feature} "

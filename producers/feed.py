@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.features import DAY_S
 from producers.lines import Line, Memo, NumberedLine, event_time
 from producers.partitions import partition_of
 from streams.transactions import (
@@ -21,7 +22,6 @@ from streams.transactions import (
 )
 from streams.watermarks import JumpGuard
 
-DAY_S = 86_400
 WATERMARK_EVERY_S = 6 * 3600
 
 # The start of the data is looked for among so many lines with a time, in at most so many rows.

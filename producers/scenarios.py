@@ -9,10 +9,10 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 
+from models.features import DAY_S
 from producers.lines import Line, NumberedLine, event_time
 from streams.errors import ExitCode, UserError
 
-DAY_S = 86_400
 MILLION = 1_000_000
 WHALE_SHARE_PPM = 20_000  # the top 2% of customers
 HOME_COUNTRY = "United Kingdom"

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.features import DAY_S
 from producers.lines import Line
 from producers.synthetic_catalogue import Floats, Ints, ProductRange
 from producers.synthetic_customers import COUNTRIES, Behaviour, Customers, expected_purchases, order_values
 from streams.errors import ExitCode, UserError
 
-DAY_S = 86_400
 CHUNK_LINES = 20_000
 FIRST_CUSTOMER, FIRST_INVOICE = 12_346, 536_365
 PRODUCTS = 3_000

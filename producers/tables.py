@@ -37,13 +37,23 @@ def unusable(path: Path, why: str) -> UserError:
     return UserError(f"{path} {why}", hint=hint, code=ExitCode.INPUT)
 
 
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} {why}", hint="fetch or copy it anew", code=ExitCode.INPUT)
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn what reading raises into words about the file."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, csv.Error) as exc:
-        raise unusable(path, f"is damaged: {exc}") from exc
+    except EOFError as exc:
+        raise _damaged(path, "is cut off: its compressed data end too early") from exc
+    except zipfile.BadZipFile as exc:
+        raise _damaged(path, f"is a damaged or incomplete workbook: {exc}") from exc
+    except (zlib.error, gzip.BadGzipFile) as exc:
+        raise _damaged(path, f"is damaged: {exc}") from exc
+    except csv.Error as exc:
+        raise unusable(path, f"is not a CSV file: {exc}") from exc
     except OSError as exc:
         raise UserError(f"cannot read {path}: {exc.strerror or exc}", code=ExitCode.INPUT) from exc
 
@@ -132,7 +142,8 @@ def _workbook(path: Path) -> Iterator[Table]:
                 rows = map(_texts, book.get_sheet_by_name(name).iter_rows())
                 yield Table(next(rows, []), rows)
     except CalamineError as exc:
-        raise unusable(path, f"is not a workbook that can be read: {exc}") from exc
+        # Some of these errors say no more than a sheet's name: their class tells what about it.
+        raise _damaged(path, f"is not a workbook that can be read: {type(exc).__name__}: {exc}") from exc
 
 
 def _texts(cells: Iterable[object]) -> list[str]:

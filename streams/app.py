@@ -10,11 +10,11 @@ keeps its state, loads it from the topics, and says through the gate which recor
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
-import faust
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -22,11 +22,13 @@ from faust.types import TP
 
 from models.registry import Registry
 from streams.compare_agent import CompareOwner, compare_tp
-from streams.consumption import Batch, Gate, scheduler
+from streams.consumption import Batch, Gate
+from streams.decision_follower import GivenBackError
 from streams.detectors import make_detector
 from streams.errors import UserError
-from streams.evaluate_agent import EvaluateOwner, GivenBackError, owner_tp
+from streams.evaluate_agent import EvaluateOwner, owner_tp
 from streams.evaluation import Evaluator
+from streams.faust_app import batches, faust_app
 from streams.idle import IdleWatch
 from streams.ingest import RELOAD_PAUSE_S, Shard
 from streams.kafka_io import start_producer, until_loaded
@@ -35,13 +37,12 @@ from streams.model_cache import ModelCache
 from streams.offsets import commit_offsets
 from streams.roles import Role
 from streams.settings import Settings
-from streams.topics import MIB, catalogue
+from streams.topics import catalogue
 
 log = structlog.get_logger(__name__)
 
 COMMIT_INTERVAL_S = 1.0
 SEEK_PAUSE_S = 0.1
-FETCH_BYTES = 2 * MIB  # of a partition at once: with less the agents wait for the next answer
 
 
 class Worker:
@@ -59,7 +60,9 @@ class Worker:
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.app = _faust_app(settings, role, self.gate)
+        self._loading: dict[TP, asyncio.Task[Any]] = {}  # the newest load of a partition
+        self._changing: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)  # its owner comes or goes
+        self.app = faust_app(settings, role, self.gate)
 
     # -- life -----------------------------------------------------------------
 
@@ -67,28 +70,39 @@ class Worker:
         """Connect what Faust does not connect."""
         self.producer = await start_producer(self.settings)
         self.metrics.partitions = self._partition_views
-        self.gate.on_hole = lambda tp: self._spawn(self._seek_expected(tp))
+        self.gate.on_hole = lambda tp: self.spawn(self._seek_expected(tp))
 
     async def stop(self) -> None:
-        """Give everything back."""
-        for tp in [*self.shards, owner_tp(self.settings), compare_tp(self.settings)]:
+        """Give everything back; nothing that was spawned goes on."""
+        for task in self._tasks:
+            task.cancel()
+        for tp in {*self.shards, *self._loading, owner_tp(self.settings), compare_tp(self.settings)}:
             await self._release(tp)
         if self.producer is not None:
             await self.producer.stop()
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside the agents; its failure ends the worker."""
+        self._task(work)
+
+    def _task(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if task.cancelled() or task.exception() is None:
             return
         # Nothing can be done here that a fresh start would not do better.
-        self.failure = task.exception()
-        if not isinstance(self.failure, UserError):
-            log.error("worker failed", exc_info=self.failure)
+        self.fail(task.exception())
+
+    def fail(self, exc: BaseException | None) -> None:
+        """End the worker; what failed first is what it says at its end."""
+        if not isinstance(exc, UserError):
+            log.error("worker failed", exc_info=exc)
+        self.failure = self.failure or exc
         self.failed.set()
 
     # -- partitions come and go ----------------------------------------------
@@ -96,51 +110,89 @@ class Worker:
     async def assigned(self, assignment: Iterable[TP]) -> None:
         """Take up the partitions of a new assignment; those held before were given back."""
         for tp in assignment:
-            self._spawn(self._load(tp))
+            self._start_loading(tp)
 
     async def revoked(self, revoked: Iterable[TP]) -> None:
         """Give partitions back."""
         for tp in revoked:
             await self._release(tp)
 
-    async def _load(self, tp: TP) -> None:
-        await self._release(tp)
+    def _start_loading(self, tp: TP, pause_s: float = 0.0) -> None:
+        """Load what the partition needs, beside the caller; a load that is under way ends first."""
+        self._cancel_loading(tp)
+        self._loading[tp] = self._task(self._load(tp, pause_s))
+
+    def _cancel_loading(self, tp: TP) -> None:
+        task = self._loading.pop(tp, None)
+        if task is not None:
+            task.cancel()
+
+    async def _load(self, tp: TP, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        async with self._changing[tp]:  # until the load before, which was cancelled, has come to its end
+            await self._close_owner(tp)
+            await self._load_owner(tp)
+
+    async def _load_owner(self, tp: TP) -> None:
+        """Make the partition's owner and have it read what it needs.
+
+        It is kept before it reads anything, so that whoever cancels this can close it.
+        """
         assert self.producer is not None
         topics = catalogue(self.settings)
         if tp.topic == topics.transactions.name:
-            shard = Shard(tp, self.settings, self.producer, self.gate, self._seek, self._spawn)
+            shard = Shard(tp, self.settings, self.producer, self.gate, self._seek, self.spawn)
             self.shards[tp] = shard
             await until_loaded(shard.load)
         elif tp == owner_tp(self.settings):
             models = ModelCache(Registry(self.settings.registry_dir))
             detectors = [make_detector(name, self.settings) for name in self.settings.detectors]
             evaluator = Evaluator(self.settings, detectors, models.load)
-            self.evaluate = EvaluateOwner(self.settings, evaluator, self.producer, self.metrics)
+            evaluate = EvaluateOwner(
+                self.settings,
+                evaluator,
+                self.producer,
+                self.metrics,
+                on_failure=lambda exc: self._load_anew(tp, evaluate, exc),
+            )
+            self.evaluate = evaluate
             with suppress(GivenBackError):
-                await self._open(tp, await until_loaded(self.evaluate.load))
+                await self._open(tp, await until_loaded(evaluate.load))
         elif tp == compare_tp(self.settings):
             models = ModelCache(Registry(self.settings.registry_dir))
-            self.compare = CompareOwner(
+            compare = CompareOwner(
                 self.settings,
                 self.producer,
                 models.load,
                 self.metrics,
-                on_failure=lambda exc: self._spawn(self._load_anew(tp, exc)),
+                on_failure=lambda exc: self._load_anew(tp, compare, exc),
             )
-            await self._open(tp, await until_loaded(self.compare.load))
+            self.compare = compare
+            await self._open(tp, await until_loaded(compare.load))
 
     async def _release(self, tp: TP) -> None:
+        """Give a partition back, whether its owner is at work or still loading."""
         self.gate.close(tp)
-        shard = self.shards.pop(tp, None)
-        if shard is not None:
-            await shard.close()
+        self._cancel_loading(tp)
+        async with self._changing[tp]:
+            await self._close_owner(tp)
+
+    async def _close_owner(self, tp: TP) -> None:
+        """Close the partition's owner, if there is one, and forget it.
+
+        In this order: a close that is cancelled would leave it at work, unknown to whoever comes next.
+        """
+        self.gate.close(tp)
+        if tp in self.shards:
+            await self.shards[tp].close()
+            del self.shards[tp]
         if tp == owner_tp(self.settings) and self.evaluate is not None:
-            owner, self.evaluate = self.evaluate, None
-            await owner.close()
+            await self.evaluate.close()
+            self.evaluate = None
             self.metrics.reset_evaluations()
         if tp == compare_tp(self.settings) and self.compare is not None:
-            comparer, self.compare = self.compare, None
-            await comparer.close()
+            await self.compare.close()
+            self.compare = None
             self.metrics.reset_comparisons()
 
     def _partition_views(self) -> list[PartitionView]:
@@ -215,14 +267,14 @@ class Worker:
         except GivenBackError:
             return
         except Exception as exc:  # noqa: BLE001  (Faust would log it and go on with the next message)
-            self._spawn(self._load_anew(batch.tp, exc))
+            self._load_anew(batch.tp, owner, exc)
 
-    async def _load_anew(self, tp: TP, exc: BaseException) -> None:
-        log.error("owner is loaded anew", topic=tp.topic, exc_info=exc)
-        self.gate.close(tp)
-        await asyncio.sleep(RELOAD_PAUSE_S)
-        if tp in self.app.consumer.assignment():
-            await self._load(tp)
+    def _load_anew(self, tp: TP, owner: EvaluateOwner | CompareOwner, exc: BaseException) -> None:
+        """Replace an owner that failed; one that was given back or replaced already is nobody's concern."""
+        if owner in {self.evaluate, self.compare} and tp in self.app.consumer.assignment():
+            log.error("owner is loaded anew", topic=tp.topic, exc_info=exc)
+            self.gate.close(tp)
+            self._start_loading(tp, pause_s=RELOAD_PAUSE_S)
 
     async def commit(self) -> None:
         """Tell the group how far the checkpoints are; for people and tools that watch the lag."""
@@ -237,20 +289,16 @@ def build_app(settings: Settings, role: Role = Role.ALL) -> Worker:
     worker = Worker(settings, role)
     app, topics = worker.app, catalogue(settings)
 
-    def batches(name: str) -> Any:
-        # The value is a `Batch` made by the scheduler: nothing is left to decode, and nothing to acknowledge.
-        return app.topic(name, value_serializer="raw", key_serializer="raw", schema=_AsIs(), acks=False)
-
     if role in {Role.ALL, Role.INGEST}:
-        app.agent(batches(topics.transactions.name), name="ingest")(worker.ingest)
+        app.agent(batches(app, topics.transactions.name), name="ingest")(worker.ingest)
         app.timer(interval=COMMIT_INTERVAL_S)(worker.commit)
         if settings.write_watermarks:
             idle = IdleWatch(worker)
             app.timer(interval=settings.idle_after_s / 3)(idle.look)
     if role in {Role.ALL, Role.EVALUATE}:
-        app.agent(batches(topics.snapshots.name), name="evaluate")(worker.evaluate_windows)
+        app.agent(batches(app, topics.snapshots.name), name="evaluate")(worker.evaluate_windows)
     if role in {Role.ALL, Role.COMPARE}:
-        app.agent(batches(topics.evaluations.name), name="compare")(worker.compare_windows)
+        app.agent(batches(app, topics.evaluations.name), name="compare")(worker.compare_windows)
 
     async def on_assigned(_: Any, assigned: set[TP], **__: Any) -> None:
         await worker.assigned(assigned)
@@ -261,37 +309,3 @@ def build_app(settings: Settings, role: Role = Role.ALL) -> Worker:
     app.on_partitions_assigned.connect(on_assigned, weak=False)
     app.on_partitions_revoked.connect(on_revoked, weak=False)
     return worker
-
-
-class _AsIs(faust.Schema):  # type: ignore[misc]
-    """Hands the message's value to the agent as it is."""
-
-    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002
-        return message.key
-
-    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002
-        return message.value
-
-
-def _faust_app(settings: Settings, role: Role, gate: Gate) -> Any:
-    return faust.App(
-        settings.topic(f"clv-drift-{role.value}"),
-        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
-        store="memory://",
-        datadir=settings.kafka_dir.parent / "faust",
-        ConsumerScheduler=scheduler(gate, settings.batch_lines_max),
-        consumer_auto_offset_reset="earliest",
-        # A message is a batch of thousands of lines: a few of them are enough to keep an agent busy.
-        stream_buffer_maxsize=4,
-        stream_wait_empty=False,
-        consumer_max_fetch_size=FETCH_BYTES,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        web_enabled=False,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.heartbeat_interval_s,
-        broker_rebalance_timeout=10.0,
-        broker_max_poll_interval=60.0,
-        producer_acks=-1,
-        producer_request_timeout=30.0,
-    )

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from itertools import takewhile
 from typing import Any, Protocol
 
 from models.registry import Registry
@@ -15,15 +14,13 @@ from streams.history import History
 from streams.joining import Joiner, Snapshot
 from streams.model_cache import ModelCache
 from streams.partition import PartitionState, Refused
-from streams.retraining import Answer, answer
+from streams.retraining import Answer, answer_request
 from streams.settings import Settings
 from streams.snapshots import decode_chunk, encode_part
 from streams.state_config import Counters, StateConfig
 from streams.transactions import Headers
 
 BATCH_LINES = 5_000
-
-HandMade = tuple[int, str, Decision]  # as `DecisionLog.by_hand` has it
 
 
 class InputRecord(Protocol):
@@ -179,20 +176,17 @@ def run_into(
     detectors = [make_detector(name, settings) for name in settings.detectors]
     evaluator = Evaluator(settings, detectors, models.load)
     history, carry = History(), Carry()
-    given = log or DecisionLog()
-    decisions = DecisionLog(by_request=dict(given.by_request))
+    decisions = log.copy() if log else DecisionLog()
     windows = Windows(settings, partitions, batch_lines, sink.dead)
     for snapshot in windows.feed(records):
         history.add(snapshot)
         answers = []
         for request in carry.due(snapshot.window_end):
             if request.request_id not in decisions.by_request:
-                champion = models.load(request.champion)[0] if request.champion else None
-                answered = answer(history, request, champion, settings)
+                answered = answer_request(history, request, models.load, settings)
                 event = store(answered, registry).to_event(evaluator.source)
                 decisions.add(len(decisions.by_request), event)
                 answers.append(event)
-        decisions.by_hand = _made_before(given.by_hand, snapshot.window_end)
         evaluated: Evaluated = evaluator.evaluate(history, carry, decisions)
         carry = evaluated.carry
         sink.window(Step(snapshot, answers, evaluated.events, evaluated.evaluation))
@@ -204,14 +198,6 @@ def store(answered: Answer, registry: Registry) -> Decision:
     if answered.model is not None and answered.card is not None and answered.reference is not None:
         registry.save(answered.model, answered.card, answered.reference)
     return answered.decision
-
-
-def _made_before(by_hand: list[HandMade], window_end: int) -> list[HandMade]:
-    """Return the hand-made decisions that stood in the log when the window was evaluated.
-
-    Whoever decided had seen the evaluation of an earlier window, which the decision names.
-    """
-    return list(takewhile(lambda item: item[2].window_end < window_end, by_hand))
 
 
 def _dead(partition: int, letter: Refused, records: list[InputRecord]) -> DeadRecord:

@@ -116,7 +116,7 @@ def _copy_models(log: DecisionLog, source: Registry, target: Registry) -> list[s
     Those are refused by the evaluations too, as they are on the stream.
     """
     decisions = [decision for _, decision in log.by_request.values()]
-    decisions += [decision for _, _, decision in log.by_hand]
+    decisions += [made.decision for made in log.by_hand.values()]
     missing = []
     for version in sorted({d.version for d in decisions if d.version is not None}):
         try:

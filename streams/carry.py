@@ -4,7 +4,10 @@ from typing import Any
 
 import msgspec
 
+from streams.grid import from_iso
 from streams.policy import PolicyState
+
+EVALUATION = "clv.evaluation.v1"  # the type of the CloudEvent that carries it
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -43,7 +46,7 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
     serving: tuple[Serving, ...] = ()
     pending: tuple[Request, ...] = ()
     first_requested: int | None = None  # when a first model was last asked for
-    manual_seen: int = -1  # position in the log of models up to which hand-made decisions are applied
+    applied_by_hand: tuple[str, ...] = ()  # names of the hand-made decisions that have taken effect
     policies: dict[str, PolicyState] = {}
     detectors: dict[str, dict[str, Any] | None] = {}
     r2_reference: R2Reference | None = None
@@ -70,3 +73,21 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
     def from_dict(cls, values: dict[str, Any]) -> "Carry":
         """Return what `to_dict` wrote; raises msgspec.ValidationError on anything else."""
         return msgspec.convert(values, cls)
+
+
+def carry_in(event: dict[str, Any], source: str) -> Carry:
+    """Return what an evaluation of this installation carries; raises ValueError where `event` is none.
+
+    Every field of a carry has a default: only that it names its own window tells it from any other object.
+    """
+    told = (event.get("source"), event["type"])
+    if told != (source, EVALUATION):
+        raise ValueError(f"an event {told[1]!r} of {told[0]!r} is no evaluation of {source!r}")
+    try:
+        carry = Carry.from_dict(event["data"]["carry"])
+        window_end = from_iso(event["data"]["window_end"])
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"not an evaluation: {exc!r}") from exc
+    if carry.window_end != window_end:
+        raise ValueError(f"what it carries is of window {carry.window_end}, not of {window_end}")
+    return carry

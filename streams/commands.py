@@ -27,13 +27,16 @@ def broker(
 
     from streams import embedded_kafka
     from streams.settings import load_settings
+    from streams.start_checks import check_written
 
     settings = load_settings(kafka_dir=data_dir)
+    check_written(settings, "kafka_cache_dir")
     out = Console(soft_wrap=True, highlight=False, markup=False)
     err = Console(soft_wrap=True, highlight=False, markup=False, stderr=True)
     if prepare:
         embedded_kafka.prepare(settings.kafka_cache_dir, say=err.print)
         return
+    check_written(settings, "kafka_dir")
     if port is None:
         port = settings.first_port
     # A polite request to end is an interrupt, also while the broker starts.
@@ -80,9 +83,11 @@ def worker(
     from streams import logs
     from streams import worker as process
     from streams.settings import load_settings
+    from streams.start_checks import check_worker
 
     settings = load_settings(worker_port=port)
     logs.configure(settings, process="worker")
+    check_worker(settings, role)
     process.run(settings, role)
 
 
@@ -96,9 +101,11 @@ def retrain(
     from streams import retrain as process
     from streams.metrics import RetrainMetrics
     from streams.settings import load_settings
+    from streams.start_checks import check_retrain
 
     settings = load_settings(retrain_port=port)
     logs.configure(settings, process="retrain")
+    check_retrain(settings)
     metrics = RetrainMetrics()
     with closing(metrics.serve(settings.web_host, settings.retrain_port)):
         process.run(settings, metrics)
@@ -186,10 +193,14 @@ def model_promote(
     registry_dir: RegistryOption = None,
 ) -> None:
     """Put a version into service, past the gate, from the next window not yet evaluated on."""
-    from streams import manual_decisions
+    from streams import logs, manual_decisions
+    from streams.broker_errors import quiet_clients
     from streams.settings import load_settings
 
-    decision = manual_decisions.promote(load_settings(registry_dir=registry_dir), version, reason=reason)
+    settings = load_settings(registry_dir=registry_dir)
+    logs.configure(settings, process="model")
+    with quiet_clients():
+        decision = manual_decisions.promote(settings, version, reason=reason)
     typer.echo(manual_decisions.in_words(decision))
 
 
@@ -199,8 +210,12 @@ def model_rollback(
     registry_dir: RegistryOption = None,
 ) -> None:
     """Go back to the version that served before the champion, from the next window not yet evaluated on."""
-    from streams import manual_decisions
+    from streams import logs, manual_decisions
+    from streams.broker_errors import quiet_clients
     from streams.settings import load_settings
 
-    decision = manual_decisions.rollback(load_settings(registry_dir=registry_dir), reason=reason)
+    settings = load_settings(registry_dir=registry_dir)
+    logs.configure(settings, process="model")
+    with quiet_clients():
+        decision = manual_decisions.rollback(settings, reason=reason)
     typer.echo(manual_decisions.in_words(decision))

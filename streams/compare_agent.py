@@ -15,7 +15,7 @@ from models.lines import Floats
 from models.registry import RegistryError
 from models.training import predict
 from streams import cloudevents
-from streams.carry import Carry
+from streams.carry import Carry, carry_in
 from streams.consumption import Batch
 from streams.evidently_child import ComparisonFailed, EvidentlyChild
 from streams.evidently_protocol import make_request
@@ -116,7 +116,7 @@ class CompareOwner:
             if value is None:
                 continue
             try:
-                event = _evaluation_in(value)
+                event = _evaluation_in(value, self.source)
             except (ValueError, KeyError, TypeError) as exc:
                 log.error("evaluation refused", reason=repr(exc))
                 continue
@@ -224,13 +224,12 @@ class CompareOwner:
         self.history.forget(before, keep={keep})
 
 
-def _evaluation_in(value: bytes) -> dict[str, Any]:
+def _evaluation_in(value: bytes, source: str) -> dict[str, Any]:
     """Return the evaluation in a message; raises ValueError, KeyError or TypeError where it is not whole."""
     event = cloudevents.decode(value)
     data = event["data"]
-    for end in (data["window_end"], data["reference_end"] or data["window_end"]):
-        from_iso(end)
-    Carry.from_dict(data["carry"])
+    carry_in(event, source)
+    from_iso(data["reference_end"] or data["window_end"])
     data["model_version"]
     return event
 

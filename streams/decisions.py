@@ -1,8 +1,9 @@
 """Decisions about models: the records of the log that evaluations follow."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams import cloudevents
 
@@ -32,6 +33,12 @@ class Decision:
     gate: dict[str, Any] | None = None
     card: dict[str, Any] | None = None
     nonce: str | None = None  # tells two equal decisions of a person apart
+    effective_from: int | None = None  # made by hand: the window it was meant for, or was put off to
+
+    @property
+    def takes_effect_at(self) -> int:
+        """Where a person decided: the earliest window end from which the decision holds."""
+        return self.window_end + 1 if self.effective_from is None else self.effective_from
 
     def to_event(self, source: str) -> dict[str, Any]:
         """Return the CloudEvent of the decision."""
@@ -45,6 +52,7 @@ class Decision:
             "gate": self.gate,
             "card": self.card,
             "nonce": self.nonce,
+            "effective_from": None if self.effective_from is None else cloudevents.iso(self.effective_from),
         }
         kind = KIND.format(self.outcome.value)
         return cloudevents.envelope(kind=kind, source=source, window_end=self.window_end, data=data)
@@ -63,6 +71,7 @@ class Decision:
                 raise ValueError(f"a decision `{outcome}` answers no request")
             if not isinstance(request_id, str | None):
                 raise ValueError(f"request_id {request_id!r} is not text")
+            effective_from = data["effective_from"]
             return cls(
                 outcome=outcome,
                 reason=str(data["reason"]),
@@ -73,22 +82,32 @@ class Decision:
                 gate=data["gate"],
                 card=data["card"],
                 nonce=data["nonce"],
+                effective_from=None if effective_from is None else cloudevents.from_iso(effective_from),
             )
         except (KeyError, TypeError) as exc:
             raise ValueError(f"not a decision: {exc!r}") from exc
 
 
+class HandMade(NamedTuple):
+    """A decision that a person made: where its first record stands in the log, that one's event id."""
+
+    position: int
+    event_id: str
+    decision: Decision
+
+
 @dataclass
 class DecisionLog:
-    """The decisions read so far, by request; those made by hand in their order.
+    """The decisions read so far: those on requests, and those made by hand.
 
-    The first decision on a request stands; a later one is refused.
+    The first decision on a request stands; a later one is refused. One made by hand may stand in the log
+    several times, under one name: the latest `effective_from` counts, in whatever order they are read.
     """
 
     by_request: dict[str, tuple[str, Decision]] = field(
         default_factory=dict
     )  # request -> (event id, decision)
-    by_hand: list[tuple[int, str, Decision]] = field(default_factory=list)  # (position, event id, decision)
+    by_hand: dict[str, HandMade] = field(default_factory=dict)  # by name: the nonce, else the event's id
     refused: int = 0
 
     def add(self, position: int, event: dict[str, Any]) -> bool:
@@ -101,14 +120,30 @@ class DecisionLog:
         if not isinstance(event_id, str):
             raise ValueError("the event of a decision has no id")
         if decision.request_id is None:
-            self.by_hand.append((position, event_id, decision))
-            return True
+            return self._add_by_hand(HandMade(position, event_id, decision))
         if decision.request_id in self.by_request:
             self.refused += self.by_request[decision.request_id][0] != event_id
             return False
         self.by_request[decision.request_id] = (event_id, decision)
         return True
 
-    def since(self, position: int) -> list[tuple[int, str, Decision]]:
-        """Return the hand-made decisions after `position`."""
-        return [item for item in self.by_hand if item[0] > position]
+    def _add_by_hand(self, made: HandMade) -> bool:
+        name = made.decision.nonce or made.event_id
+        known = self.by_hand.setdefault(name, made)
+        if made.decision.takes_effect_at > known.decision.takes_effect_at:
+            put_off = replace(known.decision, effective_from=made.decision.takes_effect_at)
+            self.by_hand[name] = known._replace(decision=put_off)
+        return known is made
+
+    def due_by_hand(self, window_end: int, applied: Collection[str]) -> dict[str, HandMade]:
+        """Return what holds from `window_end` or earlier on and is not in `applied`, in the log's order."""
+        due = [
+            (name, made)
+            for name, made in self.by_hand.items()
+            if name not in applied and made.decision.takes_effect_at <= window_end
+        ]
+        return dict(sorted(due, key=lambda item: item[1].position))
+
+    def copy(self) -> "DecisionLog":
+        """Return the log as it is now; what is added later does not show in it."""
+        return DecisionLog(dict(self.by_request), dict(self.by_hand), self.refused)

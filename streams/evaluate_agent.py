@@ -1,9 +1,8 @@
 """The agent `evaluate`: joins the parts of a window, waits for due decisions, evaluates, publishes."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import structlog
@@ -12,23 +11,19 @@ from faust.types import TP
 
 from models.features import DAY_S
 from streams import cloudevents
-from streams.carry import Carry, Request
+from streams.carry import Carry, carry_in
 from streams.consumption import Batch
-from streams.decisions import Decision, DecisionLog, Outcome
+from streams.decision_follower import DecisionFollower, GivenBackError
 from streams.evaluation import Evaluated, Evaluator
 from streams.grid import iso
 from streams.history import History
 from streams.joining import Joiner, Snapshot
-from streams.kafka_io import read_to_end, tail
+from streams.kafka_io import read_to_end, send_event
 from streams.settings import Settings
 from streams.snapshots import decode_chunk
 from streams.topics import catalogue
 
 log = structlog.get_logger(__name__)
-
-
-class GivenBackError(Exception):
-    """The partition was given back while a window waited or was evaluated: it is another owner's now."""
 
 
 class EvaluationObserver(Protocol):
@@ -53,75 +48,66 @@ class EvaluateOwner:
         evaluator: Evaluator,
         producer: AIOKafkaProducer,
         observer: EvaluationObserver,
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self.settings = settings
         self.evaluator = evaluator
         self.producer = producer
         self.observer = observer
+        self.on_failure = on_failure  # told when what runs beside the agent ends
         self.topics = catalogue(settings)
         self.read_offset = -1
         self.closed = False  # given back for good
-        self._followers: list[asyncio.Task[None]] = []
         self._fresh()
 
     def _fresh(self) -> None:
         self.history = History()
         self.joiner = Joiner(self.settings.partitions, self.settings.sample_customers_max)
-        self.decisions = DecisionLog()
         self.carry = Carry()
-        self.decided = asyncio.Condition()
+        self.decisions = DecisionFollower(
+            self.settings, self.producer, self._observe_decision, self.on_failure
+        )
 
     async def load(self) -> int:
         """Read snapshots, decisions and evaluations to their ends; return the offset to go on from.
 
         Raises GivenBackError where `close` was called meanwhile.
         """
-        await self._unfollow()
+        self._still_held()
+        await self.decisions.close()
         self._fresh()
         self.observer.reset_evaluations()
         events, _ = await read_to_end(self.settings, self.topics.events.name)
         for record in events:
             self._observe(self.observer.observe_drift_event, record)
         evaluations, _ = await read_to_end(self.settings, self.topics.evaluations.name)
-        for record in evaluations:
-            event = self._observe(self.observer.observe_evaluation, record)
-            if event is not None:
-                self.carry = Carry.from_dict(event["data"]["carry"])
-        decisions, models_end = await read_to_end(self.settings, self.topics.models.name)
-        for record in decisions:
-            self._note_decision(record)
+        refused = sum([not self._note_evaluation(record) for record in evaluations])
         self._still_held()
-        self._followers = [asyncio.create_task(self._follow_decisions(models_end))]
+        await self.decisions.load()
         snapshots, end = await read_to_end(self.settings, self.topics.snapshots.name)
         self.read_offset = end - 1
         for record in snapshots:
             self._note_snapshot(record.value)
         self.observer.evaluations_loaded()
+        async with self.decisions.turn:
+            await self.decisions.committed(self.carry)
         await self._evaluate_whole()
         log.info(
             "evaluate loaded",
             windows=len(self.history.windows),
             last_evaluated=self.carry.window_end and iso(self.carry.window_end),
+            refused_evaluations=refused,
         )
         return end
 
     async def close(self) -> None:
         """Give the partition back: a window that waits or is being evaluated ends in GivenBackError."""
         self.closed = True
-        async with self.decided:
-            self.decided.notify_all()
-        await self._unfollow()
+        await self.decisions.close()
 
     def _still_held(self) -> None:
         if self.closed:
             raise GivenBackError
-
-    async def _unfollow(self) -> None:
-        for task in self._followers:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-        self._followers = []
 
     async def take(self, batch: Batch) -> None:
         """Take snapshot messages; evaluate the windows that they make whole. Raises GivenBackError."""
@@ -150,25 +136,29 @@ class EvaluateOwner:
         self.history.add(snapshot)
         if self.carry.window_end is not None and snapshot.window_end <= self.carry.window_end:
             return  # evaluated before this worker took over
-        for request in self.carry.due(snapshot.window_end):
-            await self._decided(request)
-        started = time.perf_counter()
-        # Off the event loop, so that reading goes on.
-        evaluated = await asyncio.to_thread(self.evaluator.evaluate, self.history, self.carry, self.decisions)
-        self._still_held()
-        self.observer.observe_evaluation_seconds(time.perf_counter() - started)
-        await self._publish(evaluated)
-        self.carry = evaluated.carry
+        async with self.decisions.turn:
+            for request in self.carry.due(snapshot.window_end):
+                await self.decisions.decided(request)
+            started = time.perf_counter()
+            # Off the event loop, so that reading goes on; what is decided meanwhile must not show half-way.
+            evaluated = await asyncio.to_thread(
+                self.evaluator.evaluate, self.history, self.carry, self.decisions.log.copy()
+            )
+            self._still_held()
+            self.observer.observe_evaluation_seconds(time.perf_counter() - started)
+            await self._publish(evaluated)
+            self.carry = evaluated.carry
+            await self.decisions.committed(self.carry)
         self._forget()
 
     async def _publish(self, evaluated: Evaluated) -> None:
         """Write the events, then the evaluation: that one commits the window."""
         for event in evaluated.events:
-            await self._send(self.topics.events.name, event["id"], event)
+            await send_event(self.producer, self.topics.events.name, event["id"], event)
             self.observer.observe_drift_event(event)
             log.info("drift event", event_id=event["id"], kind=event["type"], **_told(event["data"]))
         key = iso(evaluated.window_end)
-        await self._send(self.topics.evaluations.name, key, evaluated.evaluation)
+        await send_event(self.producer, self.topics.evaluations.name, key, evaluated.evaluation)
         self.observer.observe_evaluation(evaluated.evaluation)
         data = evaluated.evaluation["data"]
         log.info(
@@ -180,15 +170,6 @@ class EvaluateOwner:
             action=data["action"],
         )
 
-    async def _send(self, topic: str, key: str, event: dict[str, Any]) -> None:
-        await self.producer.send_and_wait(
-            topic,
-            key=key.encode(),
-            value=cloudevents.encode(event),
-            partition=0,
-            headers=cloudevents.HEADERS,
-        )
-
     def _forget(self) -> None:
         """Drop windows that no later evaluation looks at."""
         assert self.carry.window_end is not None
@@ -197,54 +178,22 @@ class EvaluateOwner:
         references = {self.carry.reference_end, *(r.requested_at for r in self.carry.pending)}
         self.history.forget(before, keep={end for end in references if end is not None})
 
-    # -- decisions ------------------------------------------------------------
+    # -- what the logs say ----------------------------------------------------
 
-    async def _decided(self, request: Request) -> None:
-        """Wait until a decision on `request` stands; write `expired` when that takes too long."""
-        known = self.decisions.by_request
-        if request.request_id in known:
-            return
-        log.info(
-            "waiting for a decision", request_id=request.request_id, window_end=iso(request.requested_at)
-        )
-        async with self.decided:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self.decided.wait_for(lambda: self.closed or request.request_id in known),
-                    timeout=self.settings.decision_wait_s,
-                )
-                self._still_held()
-                return
-        expired = Decision(
-            outcome=Outcome.EXPIRED,
-            reason=f"no decision within {self.settings.decision_wait_s:g} s",
-            window_end=request.requested_at,
-            request_id=request.request_id,
-            parent=request.champion,
-        )
-        event = expired.to_event(self.evaluator.source)
-        await self._send(self.topics.models.name, request.request_id, event)
-        log.warning("request expired", request_id=request.request_id)
-        # What stands first in the log counts, be it this or an answer that came at the last moment.
-        async with self.decided:
-            await self.decided.wait_for(lambda: self.closed or request.request_id in known)
-        self._still_held()
-
-    async def _follow_decisions(self, start: int) -> None:
-        async for records in tail(self.settings, self.topics.models.name, start=start):
-            async with self.decided:
-                for record in records:
-                    self._note_decision(record)
-                self.decided.notify_all()
-
-    def _note_decision(self, record: Any) -> None:
-        event = self._observe(self.observer.observe_decision, record)
-        if event is None:
-            return
+    def _note_evaluation(self, record: Any) -> bool:
+        """Go on from an evaluation in the log; False, and a word in the log, where it is none of ours."""
         try:
-            self.decisions.add(record.offset, event)
+            event = cloudevents.decode(record.value or b"")
+            carry = carry_in(event, self.evaluator.source)
         except ValueError as exc:
-            log.error("decision refused", offset=record.offset, reason=str(exc))
+            log.warning("evaluation refused", offset=record.offset, reason=str(exc))
+            return False
+        if (carry.window_end or 0) >= (self.carry.window_end or 0):
+            self.carry = carry
+        return self._observe(self.observer.observe_evaluation, record) is not None
+
+    def _observe_decision(self, record: Any) -> dict[str, Any] | None:
+        return self._observe(self.observer.observe_decision, record)
 
     def _observe(self, observe: Any, record: Any) -> dict[str, Any] | None:
         """Return the event in a record, shown to the observer; None, and a word in the log, if it is none."""

@@ -10,7 +10,7 @@ from models.features import DAY_S
 from models.registry import RegistryError
 from models.training import predict
 from streams import cloudevents
-from streams.carry import Carry, Request, Serving
+from streams.carry import EVALUATION, Carry, Request, Serving
 from streams.decisions import Decision, DecisionLog, Outcome
 from streams.detectors.interface import DetectionContext, Detector, Verdict, rounded
 from streams.grid import floor_end, iso
@@ -19,7 +19,6 @@ from streams.performance import ModelLoader, performance_at, r2_drop
 from streams.policy import Action, PolicyState, State, Step, after_promotion, step
 from streams.settings import Settings
 
-EVALUATION = "clv.evaluation.v1"
 REFERENCE_READY = "clv.reference.ready.v1"
 DETECTED = "clv.drift.detected.v1"
 CHANGED = "clv.drift.changed.v1"
@@ -93,10 +92,11 @@ class Evaluator:
                 self._promote(draft, decision, reference_end=request.requested_at)
         pending = tuple(r for r in draft.carry.pending if r.effective_from > end)
         draft.carry = _replace(draft.carry, pending=pending)
-        for position, event_id, decision in log.since(draft.carry.manual_seen):
-            draft.applied.append(event_id)
-            self._promote(draft, decision, reference_end=draft.carry.reference_end)
-            draft.carry = _replace(draft.carry, manual_seen=position)
+        for name, made in log.due_by_hand(end, draft.carry.applied_by_hand).items():
+            draft.applied.append(made.event_id)
+            self._promote(draft, made.decision, reference_end=draft.carry.reference_end)
+            applied = (*draft.carry.applied_by_hand, name)
+            draft.carry = _replace(draft.carry, applied_by_hand=applied)
 
     def _promote(self, draft: _Draft, decision: Decision, *, reference_end: int | None) -> None:
         """Put a version into service from this window on; the runs of the policies begin anew.

@@ -5,6 +5,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -59,6 +60,7 @@ class Shard:
     _queue: "asyncio.Queue[Publication]" = field(default_factory=lambda: asyncio.Queue(CHECKPOINTS_AHEAD_MAX))
     _letters: list["asyncio.Future[Any]"] = field(default_factory=list)
     _publisher: "asyncio.Task[None] | None" = None
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     closed: bool = False  # given back for good
     _failures: int = 0  # in a row, without getting past `_failed_until`
     _failed_until: int = -1  # last offset of the batches that failed
@@ -99,7 +101,7 @@ class Shard:
         self.stored = replace(state.counters)
         self._queue = asyncio.Queue(CHECKPOINTS_AHEAD_MAX)
         self._publisher = asyncio.create_task(self._publish(self._queue))
-        self._publisher.add_done_callback(self._published)
+        self._publisher.add_done_callback(partial(self._published, state))
         self.gate.open(self.tp, state.read_offset)
         await self.seek(self.tp, state.read_offset + 1)
         log.info("partition loaded", partition=self.tp.partition, next_offset=state.read_offset + 1, end=end)
@@ -123,32 +125,33 @@ class Shard:
 
     async def take(self, batch: Batch) -> None:
         """Apply a batch and hand on what follows from it."""
-        if self.state is None:
+        state = self.state
+        if state is None:
             return
-        if batch.prev != self.state.read_offset:
+        if batch.prev != state.read_offset:
             self.holes += 1
             log.warning(
                 "records lost on the way, read again",
                 partition=self.tp.partition,
-                expected=self.state.read_offset + 1,
+                expected=state.read_offset + 1,
                 got=batch.offsets[0],
             )
-            self.gate.open(self.tp, self.state.read_offset)
-            await self.seek(self.tp, self.state.read_offset + 1)
+            self.gate.open(self.tp, state.read_offset)
+            await self.seek(self.tp, state.read_offset + 1)
             return
         try:
             applied = self._apply(batch)
         except Exception as exc:  # noqa: BLE001  (whatever it is, the half-changed state must go)
             self._failures += 1
             self._failed_until = max(self._failed_until, batch.offsets[-1])
-            await self.reload("a batch failed", exc)
+            await self.reload(state, "a batch failed", exc)
             return
         if batch.offsets[-1] >= self._failed_until:
             self._failures = 0
         try:
             await self._hand_on(batch, applied)
         except Exception as exc:  # noqa: BLE001  (the state is ahead of what was handed on: it must go)
-            await self.reload("handing on failed", exc)
+            await self.reload(state, "handing on failed", exc)
 
     def _apply(self, batch: Batch) -> Applied:
         """Apply a batch; line by line where batches failed again and again, to find the one to blame."""
@@ -169,18 +172,21 @@ class Shard:
             applied.cuts += one.cuts
         return applied
 
-    def _published(self, publisher: "asyncio.Task[None]") -> None:
+    def _published(self, state: PartitionState, publisher: "asyncio.Task[None]") -> None:
         """Start anew where writing failed: what was not written is made again."""
         if not publisher.cancelled() and publisher.exception() is not None and not self.closed:
-            self.spawn(self.reload("publishing failed", publisher.exception()))
+            self.spawn(self.reload(state, "publishing failed", publisher.exception()))
 
-    async def reload(self, why: str, exc: BaseException | None) -> None:
-        """Start again from the newest checkpoint."""
-        self.reloads += 1
-        log.error("partition is loaded anew", partition=self.tp.partition, why=why, exc_info=exc)
-        await self._drop()
-        await asyncio.sleep(RELOAD_PAUSE_S)
-        await until_loaded(self.load)
+    async def reload(self, failed: PartitionState, why: str, exc: BaseException | None) -> None:
+        """Start again from the newest checkpoint, unless another failure of the state was quicker."""
+        async with self._reloading:
+            if self.state is not failed:
+                return
+            self.reloads += 1
+            log.error("partition is loaded anew", partition=self.tp.partition, why=why, exc_info=exc)
+            await self._drop()
+            await asyncio.sleep(RELOAD_PAUSE_S)
+            await until_loaded(self.load)
 
     async def _hand_on(self, batch: Batch, applied: Applied) -> None:
         """Send dead letters at once; queue what the cuts ask for.

@@ -9,6 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams import cloudevents
 from streams.settings import Settings
 from streams.topics import MIB, catalogue
 
@@ -109,6 +110,13 @@ async def tail(
             found = await consumer.getmany(tp, timeout_ms=1_000)
             if found.get(tp):
                 yield found[tp]
+
+
+async def send_event(producer: AIOKafkaProducer, topic: str, key: str, event: dict[str, Any]) -> None:
+    """Write a CloudEvent into the one partition of `topic`; wait until it is acknowledged."""
+    await producer.send_and_wait(
+        topic, key=key.encode(), value=cloudevents.encode(event), partition=0, headers=cloudevents.HEADERS
+    )
 
 
 async def send_all(

@@ -6,19 +6,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from models.registry import Registry
 from streams import cloudevents
 from streams.batch import registry_errors
-from streams.carry import Carry
+from streams.carry import Carry, carry_in
 from streams.decisions import Decision, DecisionLog, Outcome
 from streams.errors import ExitCode, UserError
 from streams.grid import iso
 from streams.settings import Settings
 from streams.topic_reader import read_all
 from streams.topics import catalogue
+
+log = structlog.get_logger(__name__)
 
 ACK_TIMEOUT_S = 30.0
 
@@ -74,7 +77,8 @@ def in_words(decision: Decision) -> str:
     instead = f" instead of {decision.parent}" if decision.parent else ""
     outcome = decision.outcome.value.replace("_", " ")
     return (
-        f"{outcome}: model {decision.version} serves{instead} from the next window not yet evaluated on;"
+        f"{outcome}: model {decision.version} serves{instead} from the next window not yet evaluated on,"
+        f" which ends at {iso(decision.takes_effect_at)} or later;"
         f" the last one evaluated ended at {iso(decision.window_end)}"
     )
 
@@ -82,33 +86,41 @@ def in_words(decision: Decision) -> str:
 def service(settings: Settings) -> Service:
     """Read from the topics which version serves; raises UserError (STATE) before the first evaluation."""
     topics = catalogue(settings)
-    carry: Carry | None = None
-    for offset, event in _events(settings, topics.evaluations.name):
-        # The topic is written in the order of the windows: the last one is the newest.
-        try:
-            carry = Carry.from_dict(event["data"]["carry"])
-        except (KeyError, ValueError) as exc:
-            raise UserError(
-                f"the evaluation at offset {offset} of {topics.evaluations.name} cannot be read: {exc!r}",
-                hint="was it written by another version of this program?",
-                code=ExitCode.STATE,
-            ) from exc
-    if carry is None or carry.window_end is None:
+    carry = _newest_carry(settings, topics.evaluations.name)
+    if carry.window_end is None:
         raise UserError(
-            f"no window has been evaluated yet ({topics.evaluations.name} is empty)",
+            f"no window has been evaluated yet ({topics.evaluations.name} holds no evaluation)",
             hint="a decision names the window that it was made after: run `clv-drift worker` first",
             code=ExitCode.STATE,
         )
-    log = DecisionLog()
+    decision_log = DecisionLog()
     decisions = []
     for offset, event in _events(settings, topics.models.name):
         # What is no decision is refused by the worker too, and changes nothing.
         with suppress(ValueError):
-            if log.add(offset, event):
+            if decision_log.add(offset, event):
                 decisions.append(Decision.from_event(event))
     # Hand-made decisions that no evaluation has taken up yet come before this one.
-    waiting = [decision.version for _, _, decision in log.since(carry.manual_seen)]
+    waiting = [
+        made.decision.version
+        for name, made in decision_log.by_hand.items()
+        if name not in carry.applied_by_hand
+    ]
     return Service(carry.window_end, [carry.champion, *waiting][-1], tuple(decisions))
+
+
+def _newest_carry(settings: Settings, topic: str) -> Carry:
+    """Return what the evaluation of the newest window carries; an empty carry where there is none."""
+    newest = Carry()
+    for record in read_all(settings, topic):
+        try:
+            carry = carry_in(cloudevents.decode(record.value or b""), settings.event_source)
+        except ValueError as exc:
+            log.warning("evaluation passed over", topic=topic, offset=record.offset, reason=str(exc))
+            continue
+        if (carry.window_end or 0) >= (newest.window_end or 0):
+            newest = carry
+    return newest
 
 
 def _events(settings: Settings, topic: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -130,6 +142,7 @@ def _decide(settings: Settings, now: Service, outcome: Outcome, version: str, re
         version=version,
         parent=now.champion,
         nonce=uuid.uuid4().hex,
+        effective_from=now.window_end + settings.hop_s,
     )
     _send(settings, decision)
     return decision

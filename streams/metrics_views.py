@@ -163,7 +163,7 @@ class EvaluationView:
     def observe_decision(self, event: dict[str, Any]) -> None:
         """Take a decision; of several on one request the first counts, as for the evaluations."""
         decision = Decision.from_event(event)
-        key = decision.request_id or f"by hand {event['id']}"
+        key = decision.request_id or f"by hand {decision.nonce or event['id']}"
         if key in self._decided:
             return
         self._decided.add(key)

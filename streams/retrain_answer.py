@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from models.features import DAY_S
-from models.registry import Registry, RegistryError, RegistryStorageError
+from models.registry import Registry
 from streams.backfill import store
 from streams.carry import Request
 from streams.decisions import Decision
@@ -13,7 +13,7 @@ from streams.grid import iso
 from streams.history import History
 from streams.joining import Joiner
 from streams.retrain_child import kept
-from streams.retraining import answer
+from streams.retraining import answer_request
 from streams.settings import Settings
 from streams.snapshots import decode_chunk
 from streams.topic_reader import read_all
@@ -34,19 +34,14 @@ def decide(settings: Settings, request: Request) -> Decision:
     """Return the decision on `request`; a model that was trained for it is in the registry then.
 
     Raises WindowNotThereError, UserError where the topic cannot be read, RegistryError where the model cannot
-    be stored. A champion that cannot be loaded stays: it is for a person to say what becomes of it.
+    be stored.
     """
     registry = Registry(settings.registry_dir)
     try:
-        champion = registry.load(request.champion)[0] if request.champion is not None else None
         history = _read_history(settings, request.requested_at)
-    except RegistryStorageError:
-        raise  # the place is at fault, not the champion
-    except RegistryError as exc:
-        return kept(request, f"the champion cannot be loaded: {exc}")
     except NoSuchWindowError as exc:
         return kept(request, str(exc))
-    return store(answer(history, request, champion, settings), registry)
+    return store(answer_request(history, request, registry.load, settings), registry)
 
 
 def history_until(

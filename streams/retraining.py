@@ -12,11 +12,13 @@ from models.features import DAY_S
 from models.gate import decide
 from models.holdout import customer_hash, is_holdout
 from models.metrics import performance
+from models.registry import RegistryError, RegistryStorageError
 from models.training import FrameError, TrainedModel, holdout_performance, predict, train
 from streams.carry import Request
 from streams.decisions import Decision, Outcome
 from streams.grid import iso
 from streams.history import History
+from streams.performance import ModelLoader
 from streams.settings import Settings
 
 SELECTION_KEY = b"clv-drift/selection/1"  # splits the training customers to choose an estimator
@@ -81,6 +83,23 @@ def answer(history: History, request: Request, champion: TrainedModel | None, se
         card=_published(card),
     )
     return Answer(decision, model, card, history.windows[at].rows)
+
+
+def answer_request(history: History, request: Request, load: ModelLoader, settings: Settings) -> Answer:
+    """Do as `answer`, with the champion that `load` gives for the request.
+
+    A champion that cannot be loaded stays, and nothing is trained: it is for a person to say what becomes of
+    it. Raises RegistryStorageError where the registry's place is at fault, not the champion.
+    """
+    champion = None
+    if request.champion is not None:
+        try:
+            champion, _ = load(request.champion)
+        except RegistryStorageError:
+            raise
+        except RegistryError as exc:
+            return Answer(_kept(request, request.champion, f"the champion cannot be loaded: {exc}"))
+    return answer(history, request, champion, settings)
 
 
 def training_frame(history: History, *, at: int, settings: Settings) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -76,7 +77,7 @@ class Settings(BaseSettings):
         True, description="Whether a worker writes watermark records into idle partitions."
     )
     segment_lines_max: Positive = Field(
-        50_000, description="Lines after which a segment is closed before its day ends."
+        50_000, description="Records, good or bad, after which a segment is closed before its day ends."
     )
     sample_customers_max: Positive = Field(
         20_000, description="Customers whose rows and lines a snapshot carries."
@@ -119,13 +120,16 @@ class Settings(BaseSettings):
         4, description="Labelled windows, the newest, a model is trained on."
     )
     estimators: tuple[str, ...] = Field(
-        ("random_forest", "tweedie_glm"), description="Estimators a retrain tries."
+        ("random_forest", "tweedie_glm"), min_length=1, description="Estimators a retrain tries."
     )
     promotion_delay_days: Positive = Field(
         7, description="Event time from a request to the window where it takes effect."
     )
     decision_wait_s: float = Field(
-        300.0, gt=0, description="How long evaluate waits for a decision before it writes `expired`."
+        900.0,
+        gt=0,
+        description="How long evaluate waits for a decision before it writes `expired`, seconds;"
+        " more than `training_timeout_s`.",
     )
     training_timeout_s: float = Field(
         600.0, gt=0, description="Longest that one try to answer a request may take, seconds."
@@ -162,25 +166,48 @@ class Settings(BaseSettings):
         20_000, description="Most records merged into one message for the ingest agent."
     )
     session_timeout_s: float = Field(
-        6.0, gt=0, description="Silence after which the group takes a worker for dead, seconds."
+        6.0,
+        gt=0,
+        le=90,  # Faust waits so long for an answer, and refuses sessions that are longer
+        description="Silence after which the group takes a worker for dead, seconds; the broker has bounds.",
     )
     heartbeat_interval_s: float = Field(1.0, gt=0, description="Heartbeat of a worker to its group, seconds.")
 
     @model_validator(mode="after")
     def _coherent(self) -> "Settings":
         if not self.short_window_days <= self.mid_window_days <= self.window_days:
-            raise ValueError("short_window_days <= mid_window_days <= window_days must hold")
+            raise ValueError(
+                f"short_window_days ({self.short_window_days}) <= mid_window_days ({self.mid_window_days})"
+                f" <= window_days ({self.window_days}) must hold"
+            )
         for name in ("window_days", "mid_window_days", "short_window_days"):
-            if getattr(self, name) % self.window_hop_days:
-                raise ValueError(f"{name} must be a multiple of window_hop_days ({self.window_hop_days})")
+            if (days := getattr(self, name)) % self.window_hop_days:
+                raise ValueError(
+                    f"{name} ({days}) must be a multiple of window_hop_days ({self.window_hop_days})"
+                )
         if self.window_hop_days % 7:
-            raise ValueError("window_hop_days must be a multiple of 7: windows end on Mondays")
+            raise ValueError(
+                f"window_hop_days ({self.window_hop_days}) must be a multiple of 7: windows end on Mondays"
+            )
         if self.acting_detector not in self.detectors:
             raise ValueError(
-                f"acting_detector {self.acting_detector!r} is not one of detectors {list(self.detectors)}"
+                f"acting_detector ({self.acting_detector!r}) must be one of"
+                f" detectors ({list(self.detectors)})"
             )
         if self.reference_weeks * 7 < self.window_days:
-            raise ValueError("reference_weeks must cover window_days")
+            raise ValueError(
+                f"reference_weeks ({self.reference_weeks}) must cover window_days ({self.window_days})"
+            )
+        if self.decision_wait_s <= self.training_timeout_s:
+            raise ValueError(
+                f"decision_wait_s ({self.decision_wait_s:g}) must be more than training_timeout_s"
+                f" ({self.training_timeout_s:g})"
+            )
+        if self.session_timeout_s <= 2 * self.heartbeat_interval_s:
+            raise ValueError(
+                f"session_timeout_s ({self.session_timeout_s:g}) must be more than twice heartbeat_interval_s"
+                f" ({self.heartbeat_interval_s:g}): a heartbeat that comes late must not end the session"
+            )
         return self
 
     @classmethod
@@ -222,36 +249,58 @@ class Settings(BaseSettings):
 
 
 def settings_file() -> Path:
-    """Return the TOML file in force; it need not exist unless it was named."""
+    """Return the TOML file in force; it need not exist unless it was named.
+
+    Raises UserError (USAGE) where it is named and missing, or no file.
+    """
     named = os.environ.get(ENV_PREFIX + "CONFIG")
     path = Path(named) if named else DEFAULT_FILE
-    if named and not path.is_file():
-        raise UserError(
-            f"the settings file {path} does not exist",
-            hint=f"correct {ENV_PREFIX}CONFIG or remove it",
-            code=ExitCode.USAGE,
-        )
-    return path
+    if path.is_file() or not (named or path.exists()):
+        return path
+    if path.is_dir():
+        problem = "is a directory"
+    else:
+        problem = "is not a regular file" if path.exists() else "does not exist"
+    raise UserError(
+        f"the settings file {path} {problem}",
+        hint=f"correct {ENV_PREFIX}CONFIG or remove it" if named else f"remove it, or set {ENV_PREFIX}CONFIG",
+        code=ExitCode.USAGE,
+    )
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read and validate the settings; `overrides` are arguments of a command (None means not given)."""
+    """Read and validate the settings; `overrides` are arguments of a command (None means not given).
+
+    Raises UserError (USAGE) that names what is refused, and the file where that is at fault.
+    """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)
-    except (SettingsError, TOMLDecodeError) as exc:
+    except (TOMLDecodeError, UnicodeDecodeError) as exc:
         raise UserError(
-            f"refused settings: {exc}",
-            hint=f'lists are JSON in the environment, such as ["a"]; {settings_file()} must be TOML',
-            code=ExitCode.USAGE,
+            f"the settings file {settings_file()} is not TOML: {exc}", code=ExitCode.USAGE
+        ) from exc
+    except OSError as exc:
+        raise UserError(
+            f"the settings file {settings_file()} cannot be read: {exc.strerror or exc}", code=ExitCode.USAGE
         ) from exc
     except ValidationError as exc:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in error['loc']) or 'settings'}: {error['msg']}"
-            for error in exc.errors()
-        )
         raise UserError(
-            f"refused settings: {problems}",
+            "refused settings: " + "; ".join(map(_problem, exc.errors())),
             hint=f"set them by {ENV_PREFIX}<NAME> in the environment or in {settings_file()}",
             code=ExitCode.USAGE,
         ) from exc
+    except SettingsError as exc:
+        raise UserError(
+            f"refused settings: {exc}",
+            hint='lists are JSON in the environment, such as ["a"]',
+            code=ExitCode.USAGE,
+        ) from exc
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Return what pydantic objects to; rules on several settings name them in their own words."""
+    own = error.get("ctx", {}).get("error")
+    message = error["msg"] if own is None else str(own)
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {message}" if where else message

@@ -7,8 +7,9 @@ from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import TopicAlreadyExistsError, for_code
 
+from streams.broker_errors import asking, connecting
 from streams.errors import ExitCode, UserError
 from streams.settings import Settings
 from streams.topics import TopicSpec, catalogue
@@ -39,30 +40,16 @@ class TopicReview:
 @contextmanager
 def open_admin(settings: Settings) -> Iterator[KafkaAdminClient]:
     """Connect to the brokers of `settings`; failures of Kafka inside become a UserError (ExitCode.BROKER)."""
-    address = settings.bootstrap_servers
     wait_ms = round(settings.broker_wait_s * 1000)
-    try:
+    with connecting(settings):
         admin = KafkaAdminClient(
-            bootstrap_servers=address.split(","),
+            bootstrap_servers=settings.bootstrap_servers.split(","),
             bootstrap_timeout_ms=wait_ms,
             request_timeout_ms=max(wait_ms, 1000),
             reconnect_backoff_max_ms=500,
         )
-    except (KafkaError, OSError, ValueError) as exc:
-        raise UserError(
-            f"no Kafka broker answered at {address} within {settings.broker_wait_s:g} s",
-            hint="start one (`clv-drift broker`) or set CLV_DRIFT_BOOTSTRAP_SERVERS to a running one",
-            code=ExitCode.BROKER,
-        ) from exc
-    try:
-        with admin:
-            yield admin
-    except KafkaError as exc:
-        raise UserError(
-            f"the Kafka broker at {address} refused or failed: {exc}",
-            hint="the broker's own log says more",
-            code=ExitCode.BROKER,
-        ) from exc
+    with asking(settings), admin:
+        yield admin
 
 
 def connect_check(settings: Settings) -> None:

@@ -106,14 +106,14 @@ class HarmedStream:
 
     # -- harm -----------------------------------------------------------------
 
-    def worker(self, fault: str = "") -> Child:
+    def worker(self, fault: str = "", role: str = "all") -> Child:
         """Start a worker; with a `fault` it kills itself there."""
         settings, self.stream.settings = (
             self.stream.settings,
             self.settings.model_copy(update={"fault": fault}),
         )
         try:
-            child = self.stream.worker()
+            child = self.stream.worker(role)
         finally:
             self.stream.settings = settings
         self.note(f"started {child.log_path.name} {fault}")

@@ -38,8 +38,8 @@ class StreamRun:
         self.children.append(child)
         return child
 
-    def worker(self) -> Child:
-        return self.start("worker", "--port", "0")
+    def worker(self, role: str = "all") -> Child:
+        return self.start("worker", "--role", role, "--port", "0")
 
     def retrain(self) -> Child:
         return self.start("retrain", "--port", "0")

@@ -15,7 +15,7 @@ from producers.batch_input import batch_records
 from producers.feed import Record
 from producers.inputs import file_input
 from producers.lines import event_time
-from streams import backfill, batch, cloudevents, output
+from streams import backfill, batch, cloudevents, model_cache, output
 from streams.decisions import Decision, Outcome
 from streams.errors import ExitCode, UserError
 from streams.grid import from_iso, iso
@@ -240,6 +240,31 @@ def test_a_decision_on_a_model_that_is_gone_is_refused_by_name(results, settings
     assert summary.missing_models == ["0123456789abcdef"]
     first = events_in(tmp_path / "out" / output.EVALUATIONS)[0]["data"]
     assert "0123456789abcdef is not in the registry" in first["model_refused"]
+
+
+def test_a_champion_that_is_damaged_on_the_way_stays_and_the_run_goes_on(
+    settings, results, records, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(model_cache, "KEPT_MAX", 0)  # each use reads the registry
+
+    class Damaging(backfill.Results):
+        def window(self, step):
+            super().window(step)
+            for version in filter(None, (made["data"]["version"] for made in step.decisions)):
+                (tmp_path / version / "model.skops").write_bytes(b"damaged")
+
+    found = Damaging()
+    backfill.run_into(found, records, settings, Registry(tmp_path))
+    first, *others = [event["data"] for event in found.decisions]
+    assert others
+    assert first["outcome"] == Outcome.PROMOTED
+    assert {(data["outcome"], data["parent"]) for data in others} == {(Outcome.KEPT, first["version"])}
+    for data in others:
+        assert data["reason"].startswith(
+            f"the champion cannot be loaded: model {first['version']} was altered"
+        )
+    assert len(found.evaluations) == len(history(output.EVALUATIONS, results))
+    assert found.evaluations[-1]["data"]["model_version"] == first["version"]
 
 
 @pytest.mark.parametrize("line", [b"no json", b"{}", b'{"type": "x", "data": {}}', b"[]"])

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 KILLS = int(os.environ.get("CLV_TEST_KILLS", "4"))
 DAYS = 110
 TEXT = f"customers=800,days={DAYS},seed=5"
+# The embedded broker lets go of a dead worker as soon as it is asked to; Kafka's own default is 6 s at least.
+QUICK = {"session_timeout_s": 3.0, "heartbeat_interval_s": 0.5}
 FAULTS = (
     "ingest:window_closed",
     "ingest:output_begun",
@@ -39,7 +41,7 @@ def source():
 @pytest.fixture
 def short(settings) -> Settings:
     """Windows of four weeks and no model: at stake is that no line counts twice or goes missing."""
-    return settings.model_copy(update={**SHORT, "reference_weeks": 40})
+    return settings.model_copy(update={**SHORT, **QUICK, "reference_weeks": 40})
 
 
 def replay_in(seconds: float) -> list[str]:
@@ -98,14 +100,15 @@ def test_the_replay_is_killed_and_resumed(short, source, tmp_path):
 
 @pytest.mark.real_data
 def test_the_only_worker_is_killed_again_and_again(settings, online_retail, tmp_path):
-    year = settings.model_copy(update={"reference_weeks": 60})
+    year = settings.model_copy(update={**QUICK, "reference_weeks": 60})
     with harmed(year, tmp_path / "logs") as stream:
         replay = stream.stream.start(*paced(["replay", str(online_retail)], 374, 40))
+        stream.worker(role="evaluate")
         for _ in range(KILLS):
-            worker = stream.worker()
+            worker = stream.worker(role="ingest")
             stream.advance()
             stream.kill(worker)
-        stream.worker()
+        stream.worker(role="ingest")
         assert replay.process.wait(180) == 0
         stream.check(Expected(file_input(online_retail), year, tmp_path / "backfill"))
 
@@ -132,9 +135,22 @@ def test_the_broker_goes_and_comes_back(short, source, tmp_path, own_kafka, harm
         stream.check(Expected(source, there, tmp_path / "backfill"), duplicates=None)
 
 
+@pytest.mark.parametrize("role", ["all", "ingest"])
+def test_a_worker_that_lost_its_broker_can_be_stopped(short, tmp_path, own_kafka, role):
+    own_kafka.start()
+    there = short.model_copy(update={"bootstrap_servers": own_kafka.bootstrap_servers})
+    with harmed(there, tmp_path / "logs") as stream:
+        worker = stream.worker(role=role)
+        stream.stream.wait_for(lambda: "partition loaded" in worker.log_path.read_text())
+        own_kafka.kill()
+        time.sleep(1)
+        worker.process.terminate()
+        assert worker.process.wait(30) in {ExitCode.OK, ExitCode.BROKER}, stream.report()
+
+
 def test_partitions_that_never_get_a_line(settings, tmp_path):
     text = "customers=5,days=70,seed=2"
-    wide = settings.model_copy(update={**SHORT, "reference_weeks": 40, "partitions": 9})
+    wide = settings.model_copy(update={**SHORT, **QUICK, "reference_weeks": 40, "partitions": 9})
     with harmed(wide, tmp_path / "logs") as stream:
         worker = stream.worker()
         stream.stream.replay("--synthetic", text, "--speed", "max")

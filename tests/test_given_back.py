@@ -13,8 +13,9 @@ from line_factory import settings as short_settings
 from streams.carry import Request
 from streams.compare_agent import CompareOwner, compare_tp
 from streams.consumption import Batch, Gate
+from streams.decision_follower import GivenBackError
 from streams.errors import ExitCode, UserError
-from streams.evaluate_agent import EvaluateOwner, GivenBackError
+from streams.evaluate_agent import EvaluateOwner
 from streams.evaluation import Evaluator
 from streams.idle import IdleWatch
 from streams.ingest import CHECKPOINTS_AHEAD_MAX, Shard
@@ -49,9 +50,11 @@ def test_an_owner_given_back_stops_waiting_and_decides_nothing(settings):
         producer = await start_producer(short)
         try:
             evaluator = Evaluator(short, [], load=lambda _: pytest.fail("no model is asked for"))
-            owner = EvaluateOwner(short, evaluator, producer, WorkerMetrics(short))
+            owner = EvaluateOwner(short, evaluator, producer, WorkerMetrics(short), pytest.fail)
             await owner.load()
-            waiting = asyncio.create_task(owner._decided(Request("r", MONDAY, MONDAY + 7 * DAY_S, None)))
+            waiting = asyncio.create_task(
+                owner.decisions.decided(Request("r", MONDAY, MONDAY + 7 * DAY_S, None))
+            )
             await asyncio.sleep(0.2)
             assert not waiting.done()
             await owner.close()

@@ -1,9 +1,14 @@
 """`clv-drift model`: the registry as a person sees it, decisions made by hand as the log gets them."""
 
 import json
+import logging
+import sys
+import threading
+from dataclasses import replace
 
 import msgspec
 import pytest
+import structlog
 from kafka import KafkaProducer
 from model_frames import labelled_frame
 from small_shop import clv_drift
@@ -12,7 +17,7 @@ from models.card import card_of
 from models.registry import Registry
 from models.training import holdout_performance, train
 from streams import cloudevents
-from streams.carry import Carry, Serving
+from streams.carry import EVALUATION, Carry, Serving
 from streams.decisions import Decision, DecisionLog, Outcome
 from streams.errors import ExitCode
 from streams.grid import from_iso, iso
@@ -55,6 +60,20 @@ def versions(registry) -> list[str]:
 def damaged(registry) -> str:
     (version,) = registry.damaged()
     return version
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """A command that decides sets up logging, which must not outlive the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
@@ -129,15 +148,17 @@ class Stream:
         ensure_topics(settings)
         self.producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
 
-    def evaluated(self, window_end, *serving, manual_seen=-1):
+    def evaluated(self, window_end, *serving, applied_by_hand=()):
         carry = Carry(
             window_end=window_end,
             first_window=window_end,
             serving=tuple(Serving(since, version) for since, version in enumerate(serving)),
-            manual_seen=manual_seen,
+            applied_by_hand=applied_by_hand,
         )
         data = {"window_end": iso(window_end), "carry": carry.to_dict()}
-        event = cloudevents.envelope(kind="clv.evaluation.v1", source="/t", window_end=window_end, data=data)
+        event = cloudevents.envelope(
+            kind=EVALUATION, source=self.settings.event_source, window_end=window_end, data=data
+        )
         self.write(self.topics.evaluations.name, iso(window_end), cloudevents.encode(event))
 
     def decided(self, version, parent):
@@ -181,17 +202,20 @@ def test_promote_writes_a_decision_that_the_log_takes(stream, versions, capsys):
         version=versions[1],
         parent=versions[0],
         nonce=decision.nonce,
+        effective_from=LAST + WEEK_S,
     )
     event = cloudevents.decode(record.value)
     assert event["source"] == stream.settings.event_source
     log = DecisionLog()
     assert log.add(record.offset, event)
-    assert [taken for _, _, taken in log.since(-1)] == [decision]
+    assert [made.decision for made in log.due_by_hand(LAST + WEEK_S, ()).values()] == [decision]
+    assert log.due_by_hand(LAST, ()) == log.due_by_hand(LAST + WEEK_S, (decision.nonce,)) == {}
     said = " ".join(capsys.readouterr().out.split())
     assert (
         f"model {versions[1]} serves instead of {versions[0]} from the next window not yet evaluated" in said
     )
     assert iso(LAST) in said
+    assert f"ends at {iso(LAST + WEEK_S)} or later" in said
 
 
 @pytest.mark.broker
@@ -216,11 +240,59 @@ def test_a_rollback_undoes_a_promotion_made_by_hand(stream, versions):
     stream.evaluated(LAST, versions[0], versions[1])
     assert clv_drift("model", "promote", versions[0], "--reason", "again") == 0
     # A window has been evaluated since, with the model promoted by hand.
-    stream.evaluated(LAST + WEEK_S, versions[0], versions[1], versions[0], manual_seen=0)
+    _, promoted = stream.last()
+    stream.evaluated(LAST + WEEK_S, versions[0], versions[1], versions[0], applied_by_hand=(promoted.nonce,))
     assert clv_drift("model", "rollback", "--reason", "no, not again") == 0
     _, decision = stream.last()
     assert (decision.version, decision.parent) == (versions[1], versions[0])
     assert decision.window_end == LAST + WEEK_S
+
+
+@pytest.mark.broker
+def test_what_is_no_evaluation_of_ours_is_passed_over_with_a_word(stream, versions, capsys):
+    """Messages of strangers behind the newest evaluation must not hinder a rollback."""
+    topic = stream.topics.evaluations.name
+    stream.evaluated(LAST, versions[0])
+    carry = Carry(window_end=LAST + WEEK_S).to_dict()
+    kind, source = EVALUATION, stream.settings.event_source
+    strangers = [
+        b"x",
+        b"[]",
+        b'{"data": {}, "type": "clv.evaluation.v1"}',
+        *(
+            cloudevents.encode(cloudevents.envelope(kind=kind, source=source, window_end=LAST, data=data))
+            for kind, source, data in (
+                (kind, source, {"window_end": iso(LAST + WEEK_S), "carry": {}}),
+                (kind, source, {"window_end": iso(LAST + 2 * WEEK_S), "carry": carry}),
+                (kind, source, {"window_end": LAST, "carry": carry}),
+                (kind, "/another", {"window_end": iso(LAST + WEEK_S), "carry": carry}),
+                ("another", source, {"window_end": iso(LAST + WEEK_S), "carry": carry}),
+            )
+        ),
+    ]
+    for number, value in enumerate(strangers):
+        stream.write(topic, f"{number}", value)
+    stream.evaluated(LAST - WEEK_S, versions[2])  # an earlier window, written again by somebody who lagged
+    assert clv_drift("model", "promote", versions[1], "--reason", "all the same") == 0
+    _, decision = stream.last()
+    assert (decision.window_end, decision.parent) == (LAST, versions[0])
+    said = capsys.readouterr()
+    assert said.err.count("evaluation passed over") == len(strangers)
+    assert "passed over" not in said.out
+
+
+@pytest.mark.broker
+def test_a_decision_that_was_put_off_is_one(stream, versions):
+    """It stands in the log twice; what it undoes is still what served before it."""
+    stream.evaluated(LAST, versions[0])
+    assert clv_drift("model", "promote", versions[1], "--reason", "x") == 0
+    _, decision = stream.last()
+    again = replace(decision, effective_from=LAST + 5 * WEEK_S)
+    stream.write(stream.topics.models.name, "again", cloudevents.encode(again.to_event("/t")))
+    assert clv_drift("model", "promote", versions[2], "--reason", "x") == 0
+    for version in (versions[1], versions[0]):
+        assert clv_drift("model", "rollback", "--reason", "x") == 0
+        assert stream.last()[1].version == version
 
 
 @pytest.mark.broker

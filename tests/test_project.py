@@ -51,6 +51,12 @@ def test_imports_point_one_way():
     assert checked.returncode == 0, checked.stdout
 
 
+def test_a_day_has_one_definition():
+    sources = [path for part in ("producers", "streams", "models") for path in (PROJECT / part).rglob("*.py")]
+    defined = [path.name for path in sources if re.search(r"^DAY_S = ", path.read_text(), re.MULTILINE)]
+    assert defined == ["features.py"]
+
+
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_every_requirement_is_pinned_with_a_hash(lock):
     logical = lock.read_text().replace("\\\n", " ").splitlines()

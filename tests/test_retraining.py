@@ -6,12 +6,13 @@ import pytest
 from line_factory import DAY_S, WEEK_S, settings, shop, windows_of
 
 from models.holdout import is_holdout
+from models.registry import Registry, RegistryStorageError
 from streams import cloudevents
 from streams.carry import Request
 from streams.decisions import Outcome
 from streams.history import History
 from streams.joining import Snapshot
-from streams.retraining import SHORT_LABEL, answer, training_frame
+from streams.retraining import SHORT_LABEL, answer, answer_request, training_frame
 
 CONF = settings(gate_probability=0.5)
 
@@ -133,3 +134,20 @@ def test_a_split_customer_cannot_be_trained_on(snapshots):
     answered = answer(history_of(split), request_at(snapshots[8]), None, CONF)
     assert answered.decision.outcome is Outcome.KEPT
     assert "repeat a customer" in answered.decision.reason
+
+
+def test_a_champion_that_cannot_be_loaded_stays_and_nothing_is_trained(snapshots, tmp_path):
+    request = request_at(snapshots[8], champion="abcdef012345")
+    answered = answer_request(history_of(snapshots[:9]), request, Registry(tmp_path).load, CONF)
+    assert answered.model is None
+    assert answered.decision.outcome is Outcome.KEPT
+    assert answered.decision.parent == "abcdef012345"
+    assert answered.decision.reason.startswith("the champion cannot be loaded: model abcdef012345 is not in")
+
+
+def test_a_registry_that_cannot_be_read_is_no_verdict_on_the_champion(snapshots):
+    def load(_):
+        raise RegistryStorageError("no permission")
+
+    with pytest.raises(RegistryStorageError):
+        answer_request(history_of(snapshots[:9]), request_at(snapshots[8], "abcdef012345"), load, CONF)

@@ -161,9 +161,9 @@ def test_missing_columns_are_named_with_those_found(tmp_path):
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "lacks the columns"),
         (b"\x00" * 100, "not a CSV"),
         (gzip.compress(b"\x00" * (4 << 20)), "not a CSV"),
-        (gzip.compress(f"{HEADER}\r\n{ROW}\r\n".encode() * 2_000)[:-40], "damaged"),
-        (b"\x1f\x8b and then nothing of gzip", "damaged"),
-        (b"PK\x03\x04 and then nothing of zip", "damaged"),
+        (gzip.compress(f"{HEADER}\r\n{ROW}\r\n".encode() * 2_000)[:-40], "is cut off"),
+        (b"\x1f\x8b and then nothing of gzip", "is damaged"),
+        (b"PK\x03\x04 and then nothing of zip", "is a damaged or incomplete workbook"),
     ],
 )
 def test_files_that_are_no_input(tmp_path, content, words):
@@ -226,6 +226,27 @@ def test_a_workbook_reads_as_the_csv_does(tmp_path):
         "Country": "EIRE",
     }
     assert isinstance(lines[0]["Quantity"], int)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ("xl/worksheets/sheet1.xml", "WorksheetNotFound: Sheet"),
+        ("_rels/.rels", "File not found '_rels/.rels'"),
+    ],
+)
+def test_a_workbook_that_lacks_a_part(tmp_path, lacking, said):
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(FIELDS)
+    book.save(tmp_path / "whole.xlsx")
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as part:
+        for name in set(whole.namelist()) - {lacking}:
+            part.writestr(name, whole.read(name))
+    message = refused(tmp_path / "a.xlsx").message
+    assert "is not a workbook that can be read" in message
+    assert said in message
 
 
 # -- identity -----------------------------------------------------------------------------------------------

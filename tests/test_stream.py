@@ -23,7 +23,7 @@ TEXT = "customers=1200,days=130,seed=5"
 
 @pytest.fixture
 def small(settings) -> Settings:
-    return settings.model_copy(update={**SHORT, "decision_wait_s": 90.0})
+    return settings.model_copy(update={**SHORT, "decision_wait_s": 90.0, "training_timeout_s": 60.0})
 
 
 @pytest.fixture(scope="module")
