@@ -15,6 +15,7 @@ from streams.carry import Carry, carry_in
 from streams.consumption import Batch
 from streams.decision_follower import DecisionFollower, GivenBackError
 from streams.evaluation import Evaluated, Evaluator
+from streams.faults import strike
 from streams.grid import iso
 from streams.history import History
 from streams.joining import Joiner, Snapshot
@@ -153,12 +154,16 @@ class EvaluateOwner:
 
     async def _publish(self, evaluated: Evaluated) -> None:
         """Write the events, then the evaluation: that one commits the window."""
+        strike(self.settings, "evaluate:evaluated")
         for event in evaluated.events:
             await send_event(self.producer, self.topics.events.name, event["id"], event)
             self.observer.observe_drift_event(event)
             log.info("drift event", event_id=event["id"], kind=event["type"], **_told(event["data"]))
+        if evaluated.events:
+            strike(self.settings, "evaluate:events_sent")
         key = iso(evaluated.window_end)
         await send_event(self.producer, self.topics.evaluations.name, key, evaluated.evaluation)
+        strike(self.settings, "evaluate:committed")
         self.observer.observe_evaluation(evaluated.evaluation)
         data = evaluated.evaluation["data"]
         log.info(

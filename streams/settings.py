@@ -274,6 +274,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises UserError (USAGE) that names what is refused, and the file where that is at fault.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    _refuse_unknown_variables()
     try:
         return Settings(**given)
     except (TOMLDecodeError, UnicodeDecodeError) as exc:
@@ -296,6 +297,19 @@ def load_settings(**overrides: Any) -> Settings:
             hint='lists are JSON in the environment, such as ["a"]',
             code=ExitCode.USAGE,
         ) from exc
+
+
+def _refuse_unknown_variables() -> None:
+    """Raise UserError where the environment sets what is no setting: a name misspelt would change nothing."""
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {ENV_PREFIX + "CONFIG"}
+    given = {name for name in map(str.upper, os.environ) if name.startswith(ENV_PREFIX)}
+    unknown = sorted(given - known)
+    if unknown:
+        raise UserError(
+            f"refused settings: {', '.join(unknown)} in the environment: there is no such setting",
+            hint="docs/settings.md lists them all",
+            code=ExitCode.USAGE,
+        )
 
 
 def _problem(error: ErrorDetails) -> str:

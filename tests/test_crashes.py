@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 KILLS = int(os.environ.get("CLV_TEST_KILLS", "4"))
 DAYS = 110
 TEXT = f"customers=800,days={DAYS},seed=5"
+DRIFT_TEXT, DRIFT = "customers=1200,days=130,seed=5", "price:+60%@2011-03-28"
 # The embedded broker lets go of a dead worker as soon as it is asked to; Kafka's own default is 6 s at least.
 QUICK = {"session_timeout_s": 3.0, "heartbeat_interval_s": 0.5}
 FAULTS = (
@@ -57,6 +58,23 @@ def test_the_only_worker_is_killed_at_each_step_of_its_writing(short, source, tm
         stream.worker()
         assert replay.process.wait(60) == 0
         stream.check(Expected(source, short, tmp_path / "backfill"))
+
+
+def test_whoever_evaluates_is_killed_at_each_step_of_its_writing(settings, tmp_path):
+    """With a drift, so that there are events to send twice and a model to be decided on."""
+    drifting = settings.model_copy(
+        update={**SHORT, **QUICK, "decision_wait_s": 90.0, "training_timeout_s": 60.0}
+    )
+    arguments = ["--synthetic", DRIFT_TEXT, "--inject", DRIFT]
+    with harmed(drifting, tmp_path / "logs") as stream:
+        stream.stream.retrain()
+        stream.stream.replay(*arguments, "--speed", "max")
+        for point in ("evaluate:evaluated", "evaluate:committed", "evaluate:events_sent"):
+            stream.died(stream.worker(fault=point))
+        stream.worker()
+        expected = Expected(shop(DRIFT, text=DRIFT_TEXT), drifting, tmp_path / "backfill")
+        assert len(expected.events) > 1
+        stream.check(expected)
 
 
 def test_one_of_two_workers_is_killed_and_another_joins(short, source, tmp_path):

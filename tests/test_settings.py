@@ -93,3 +93,10 @@ def test_the_environment_wins_over_the_file_and_an_option_over_both(named, monke
     monkeypatch.setenv("CLV_DRIFT_REPLICATION_FACTOR", "3")
     settings = load_settings(replication_factor=4)
     assert (settings.partitions, settings.seed, settings.replication_factor) == (2, 3, 4)
+
+
+def test_a_variable_that_is_no_setting_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv("CLV_DRIFT_WINDOW_DAY", "28")
+    with pytest.raises(UserError, match="CLV_DRIFT_WINDOW_DAY") as refused:
+        load_settings()
+    assert refused.value.code is ExitCode.USAGE
