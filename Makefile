@@ -3,11 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-bench
 # uv installs in a tenth of pip's time. Behind a package mirror that only pip is told of:
 # make setup INSTALL='.venv/bin/python -m pip install'
 # The certificates of the system: networks that inspect traffic have their own.
 export UV_SYSTEM_CERTS := 1
 INSTALL ?= $(BIN)/uv pip install --quiet --python $(BIN)/python
+PEERS_INSTALL ?= $(BIN)/uv pip install --quiet --python $(PEERS)/bin/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
@@ -26,7 +28,7 @@ demo: setup  ## Run everything on this machine; options go into ARGS, as in make
 	@$(BIN)/clv-drift demo $(ARGS)
 
 test: lint  ## Lint, then run every test.
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 soak: setup $(VENV)/.dev  ## Kill and freeze processes at random for half an hour, then compare to the byte.
 	@$(BIN)/pytest -s -p no:logging tests/soak.py $(ARGS)
@@ -37,8 +39,8 @@ lint: $(VENV)/.dev  ## Check style, formatting, types and the direction of impor
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.dev $(VENV)/.kafka  ## Measure every number that the documentation gives.
-	@set -e; for file in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+bench: $(VENV)/.dev $(VENV)/.kafka $(PEERS)/.done  ## Measure every number that the documentation gives, peers beside it.
+	@set -e; for file in ingest worker growth compare; do echo "== bench/$$file.py"; $(BIN)/python bench/$$file.py; done
 
 docs: $(VENV)/.base  ## Write the reference pages anew from the code.
 	@$(BIN)/python docs/generate.py
@@ -48,13 +50,14 @@ requirements: $(VENV)/.build  ## Resolve the dependencies anew and write the has
 	@$(COMPILE) --upgrade pyproject.toml --extra embedded -o requirements/base.txt
 	@$(COMPILE) --upgrade pyproject.toml --extra embedded --extra dev -c requirements/base.txt \
 		-o requirements/dev.txt
+	@$(COMPILE) --upgrade bench/requirements.in -o bench/requirements.txt
 
 kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
 	@$(BIN)/python -m streams.kafka_jars > streams/kafka_jars.sha256.new
 	@mv streams/kafka_jars.sha256.new streams/kafka_jars.sha256
 
 clean:  ## Remove what make has made; var/ and data/ stay.
-	rm -rf $(VENV) .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -74,6 +77,13 @@ $(VENV)/.base: requirements/base.txt pyproject.toml $(VENV)/.build
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# The programs that the worker is compared with, apart: their pins do not agree with ours, and bytewax wants 3.11.
+$(PEERS)/.done: bench/requirements.txt $(VENV)/.build
+	@echo "installing the programs to compare with"
+	@$(BIN)/uv venv --quiet --clear --python 3.11 $(PEERS)
+	@$(PEERS_INSTALL) --require-hashes -r bench/requirements.txt
 	@touch $@
 
 $(VENV)/.kafka: streams/kafka_jars.sha256 $(VENV)/.base

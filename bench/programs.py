@@ -1,0 +1,78 @@
+"""Programs that the benchmarks start and watch: on a core of their own, ended by their process ids."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker import Usage, pinned
+
+from streams.kafka_process import die_with_parent
+from streams.processes import Child
+
+POLL_S = 0.01
+RUN_MAX_S = 600.0
+START_MAX_S = 60.0
+
+
+def used(pids: Sequence[int]) -> Usage:
+    """Return what some processes have used together."""
+    each = [Usage.of(pid) for pid in pids]
+    return Usage(sum(one.cpu_s for one in each), sum(one.rss_peak_mb for one in each))
+
+
+def wait_for(child: Child, event: str) -> None:
+    """Return when a worker logs an event; SystemExit where it ends or takes too long."""
+    until = time.monotonic() + START_MAX_S
+    while event not in child.log_path.read_text():
+        if time.monotonic() > until or child.poll() is not None:
+            raise SystemExit(f"{child.log_path.name}: {child.last_words()}")
+        time.sleep(POLL_S)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A running program that says on its output how far it is."""
+
+    process: "subprocess.Popen[str]"
+    log_path: Path
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def expect(self, word: str) -> str:
+        """Wait for a line that begins with `word` and return the rest of it."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.split()[:1] == [word]:
+                return line.removeprefix(word).strip()
+        raise SystemExit(f"{self.log_path.name} ended before {word!r}: {self.log_path.read_text()[-1500:]}")
+
+
+@contextmanager
+def spoken(command: Sequence[str], env: dict[str, str], core: int, log_path: Path) -> Iterator[Spoken]:
+    """Start a program on a core; kill it at the end, or when it takes more than `RUN_MAX_S`."""
+    with log_path.open("wb") as log, pinned({core}):
+        process = subprocess.Popen(
+            command,
+            cwd=log_path.parent,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509  (it calls nothing but prctl)
+        )
+    watchdog = threading.Timer(RUN_MAX_S, process.kill)
+    watchdog.start()
+    try:
+        yield Spoken(process, log_path)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
