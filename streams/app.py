@@ -204,6 +204,7 @@ class Worker:
                     PartitionView.of(
                         shard.state,
                         stored=shard.stored,
+                        stored_bytes=shard.stored_bytes,
                         end_offset=self.app.consumer.highwater(tp),
                         holes=shard.holes,
                         reloads=shard.reloads,

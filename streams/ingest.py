@@ -62,6 +62,7 @@ class Shard:
     _publisher: "asyncio.Task[None] | None" = None
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     closed: bool = False  # given back for good
+    _sizes: dict[bytes, int] = field(default_factory=dict)  # of the live records of the newest checkpoint
     _failures: int = 0  # in a row, without getting past `_failed_until`
     _failed_until: int = -1  # last offset of the batches that failed
     _poison: dict[int, str] = field(default_factory=dict)  # offsets of lines that always fail, and how
@@ -99,6 +100,7 @@ class Shard:
             return
         self.state = state
         self.stored = replace(state.counters)
+        self._sizes = {key: len(key) + len(value) for key, value in live.items()}
         self._queue = asyncio.Queue(CHECKPOINTS_AHEAD_MAX)
         self._publisher = asyncio.create_task(self._publish(self._queue))
         self._publisher.add_done_callback(partial(self._published, state))
@@ -235,11 +237,25 @@ class Shard:
                 while unconfirmed:
                     done, futures = unconfirmed.popleft()
                     await asyncio.gather(*futures)
-                    self.committable, self.stored = done.offset, done.counters
+                    self._note_stored(done)
             item = await queue.get()
             sent = await self._send_outputs(topics.snapshots.name, item)
             await asyncio.gather(*item.outputs, *sent)
             unconfirmed.append((item, await self._send_checkpoint(topics.state.name, item)))
+
+    def _note_stored(self, done: Publication) -> None:
+        """Take note that a checkpoint is acknowledged."""
+        self.committable, self.stored = done.offset, done.counters
+        for key, value in done.checkpoint:
+            if value is None:
+                self._sizes.pop(key, None)
+            else:
+                self._sizes[key] = len(key) + len(value)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the newest checkpoint acknowledged, all its records; what was replaced is left out."""
+        return sum(self._sizes.copy().values())
 
     async def _send_outputs(self, topic: str, item: Publication) -> list["asyncio.Future[Any]"]:
         if not item.snapshots:

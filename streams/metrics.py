@@ -242,6 +242,7 @@ def _add_partition(families: _Families, view: PartitionView) -> None:
     families.add("clv_lag_records", view.lag, partition)
     families.add("clv_state_lines", view.lines, partition)
     families.add("clv_state_customers", view.customers, partition)
+    families.add("clv_state_stored_bytes", view.stored_bytes, partition)
 
 
 def _add_evaluations(families: _Families, view: EvaluationView, settings: Settings) -> None:

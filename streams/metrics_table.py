@@ -240,6 +240,13 @@ _PARTITION = (
         "Customers that a partition's state knows.",
     ),
     MetricSpec(
+        "clv_state_stored_bytes",
+        "gauge",
+        "bytes",
+        ("partition",),
+        "Keys and values of a partition's newest checkpoint: what a worker reads to take it over.",
+    ),
+    MetricSpec(
         "clv_stream_holes_total",
         "counter",
         "holes",

@@ -31,12 +31,20 @@ class PartitionView:
     lag: int | None
     lines: int
     customers: int
+    stored_bytes: int = 0
     holes: int = 0
     reloads: int = 0
 
     @classmethod
     def of(
-        cls, state: PartitionState, *, stored: Counters, end_offset: int | None, holes: int, reloads: int
+        cls,
+        state: PartitionState,
+        *,
+        stored: Counters,
+        stored_bytes: int,
+        end_offset: int | None,
+        holes: int,
+        reloads: int,
     ) -> "PartitionView":
         """Return the view of `state`; `end_offset` is that after the last record of the partition's log."""
         anchored = state.guard.anchored and state.guard.largest is not None
@@ -49,6 +57,7 @@ class PartitionView:
             lag=None if end_offset is None else max(0, end_offset - 1 - state.read_offset),
             lines=sum(len(segment.lines) for segment in state.windows.segments),
             customers=int(state.windows.lifetime.known.sum()),
+            stored_bytes=stored_bytes,
             holes=holes,
             reloads=reloads,
         )

@@ -61,7 +61,12 @@ def views(**changes):
     return [
         replace(
             PartitionView.of(
-                state, stored=state.counters, end_offset=state.read_offset + 8, holes=0, reloads=0
+                state,
+                stored_bytes=4_000,
+                stored=state.counters,
+                end_offset=state.read_offset + 8,
+                holes=0,
+                reloads=0,
             ),
             **changes,
         )
@@ -220,6 +225,7 @@ def test_every_record_is_accounted_for():
         assert read == sum(fates) > 1000
         assert found["clv_lag_records", partition] == 7
         assert found["clv_state_lines", partition] > 0
+        assert found["clv_state_stored_bytes", partition] > 1_000
         assert found["clv_state_customers", partition] > 100
 
 
