@@ -1,8 +1,8 @@
 """How the cost of the ingest path grows, without Kafka: `python bench/growth.py [--quick]`.
 
 One thing grows at a time: lines, customers, partitions, the long window. Each row is a process of its own, so
-that its peak of memory is its own: CPU time a line, the batch that took longest (it closed a window), what the
-checkpoints hold at the end, and how long a worker needs to load them.
+that its peak of memory is its own: CPU time a line, the batch that took longest (it closed a window), what
+the checkpoints hold at the end, and how long a worker needs to load them.
 """
 
 import argparse
