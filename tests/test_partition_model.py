@@ -469,7 +469,8 @@ def told(snapshots):
     return parts
 
 
-TestPartition = PartitionMachine.TestCase
+# Making a failing example small may take five minutes, and without it nobody would understand the failure.
+TestPartition = pytest.mark.timeout(900)(PartitionMachine.TestCase)
 TestPartition.settings = settings(
     max_examples=40,
     stateful_step_count=20,
