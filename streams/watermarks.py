@@ -8,8 +8,8 @@ class JumpGuard:
 
     A line more than `jump_max_s` ahead of `largest` is refused, unless the `jump_confirm_lines` lines
     refused just before it, of other customers, lie within `jump_max_s` of it: then time really moved on,
-    as after a closed season. Once the time is anchored, a line that is admitted forgets the refused ones: those
-    that agree must follow one another, so garbage strewn among good lines never adds up.
+    as after a closed season. Once the time is anchored, a line that is admitted forgets the refused ones:
+    those that agree must follow one another, so garbage strewn among good lines never adds up.
 
     The very first line has nothing to be compared with. Until a second line near it is seen it is
     provisional: should a line and `jump_confirm_lines` of other customers before it agree on a time more than
