@@ -28,7 +28,7 @@ demo: setup  ## Run everything on this machine; options go into ARGS, as in make
 	@$(BIN)/clv-drift demo $(ARGS)
 
 test: lint  ## Lint, then run every test.
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 soak: setup $(VENV)/.dev  ## Kill and freeze processes at random for half an hour, then compare to the byte.
 	@$(BIN)/pytest -s -p no:logging tests/soak.py $(ARGS)
