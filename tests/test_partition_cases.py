@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from line_factory import DAY_S, HOUR_S, MONDAY, WEEK_S, entry, mark, state_config
+from line_factory import DAY_S, HOUR_S, MONDAY, WEEK_S, Entry, apply, entry, mark, state_config
 from partition_run import START, one_pass
 
 from streams.partition import PartitionState
@@ -92,6 +92,15 @@ def test_a_cut_counts_before_the_lines_that_follow_it_in_a_batch():
     for sizes in ((99,), (1,), (2,)):
         counters = one_pass(log, state_config(), sizes).state.counters
         assert (counters.on_time, counters.late) == (2, 1)
+
+
+def test_garbage_alone_comes_to_a_checkpoint():
+    """Or it would all be read, and refused, once more after a restart."""
+    state = PartitionState(0, state_config(segment_lines_max=4))
+    applied = apply(state, [Entry(b"{", [])] * 10, 0, 10)
+    assert [cut.offset for cut in applied.cuts] == [3, 7]
+    assert all(cut.segment is None and cut.parts == [] for cut in applied.cuts)
+    assert (state.counters.dead, len(applied.refused)) == (10, 10)
 
 
 def test_more_sources_than_are_remembered(monkeypatch):
