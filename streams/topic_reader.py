@@ -7,6 +7,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
+from streams.broker_errors import connecting
 from streams.errors import ExitCode, UserError
 from streams.settings import Settings
 from streams.topics import MIB
@@ -65,7 +66,7 @@ def _until(consumer: KafkaConsumer, place: TopicPartition, end: int) -> Iterator
 
 
 def _consumer(settings: Settings) -> KafkaConsumer:
-    try:
+    with connecting(settings):
         return KafkaConsumer(
             bootstrap_servers=settings.bootstrap_servers.split(","),
             client_id=settings.topic("clv-drift-reader"),
@@ -74,9 +75,3 @@ def _consumer(settings: Settings) -> KafkaConsumer:
             bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
             max_partition_fetch_bytes=10 * MIB,
         )
-    except (KafkaError, OSError, ValueError) as exc:
-        raise UserError(
-            f"no Kafka broker answered at {settings.bootstrap_servers} within {settings.broker_wait_s:g} s",
-            hint="start one (`clv-drift broker`) or set CLV_DRIFT_BOOTSTRAP_SERVERS to a running one",
-            code=ExitCode.BROKER,
-        ) from exc
