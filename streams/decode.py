@@ -98,11 +98,14 @@ class Decoder:
         dead: list[DeadLetter] = []
         blocks, places = [Lines.empty()], [np.empty(0, np.int64)]
         for start in range(0, len(values), BLOCK_RECORDS):
+            refused_before = len(dead)
             special = [start + i for i in origin.read(headers[start : start + BLOCK_RECORDS])]
             found = self._controls(values, headers, special, dead) if special else []
             positions = list(range(start, min(start + BLOCK_RECORDS, len(values))))
             if special:
-                skip = {record.position for record in found} | {letter.position for letter in dead}
+                skip = {record.position for record in found} | {
+                    letter.position for letter in dead[refused_before:]
+                }
                 positions = [i for i in positions if i not in skip]
             rows = self._rows(values, positions, dead)
             lines, at = self._columns(rows, positions, dead)

@@ -9,7 +9,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from streams.errors import ExitCode, UserError
+from streams.broker_errors import asking
 from streams.settings import Settings
 from streams.topics import catalogue
 
@@ -28,7 +28,7 @@ class EventGroup:
     def __init__(self, settings: Settings, name: str, stop: Event) -> None:
         """Join the group; raises UserError (ExitCode.BROKER) where no broker answers."""
         self._stop = stop
-        try:
+        with asking(settings):
             self._consumer = KafkaConsumer(
                 catalogue(settings).events.name,
                 bootstrap_servers=settings.bootstrap_servers.split(","),
@@ -42,12 +42,6 @@ class EventGroup:
                 heartbeat_interval_ms=round(settings.heartbeat_interval_s * 1000),
                 reconnect_backoff_max_ms=1_000,
             )
-        except KafkaError as exc:
-            raise UserError(
-                f"the Kafka broker at {settings.bootstrap_servers} refused or failed: {exc}",
-                hint="the broker's own log says more",
-                code=ExitCode.BROKER,
-            ) from exc
 
     def next(self, timeout_s: float) -> ConsumerRecord | None:
         """Return the next event, None where none comes in time."""

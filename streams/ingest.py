@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -258,19 +258,22 @@ class Shard:
         return sum(self._sizes.copy().values())
 
     async def _send_outputs(self, topic: str, item: Publication) -> list["asyncio.Future[Any]"]:
-        if not item.snapshots:
-            return []
-        strike(self.settings, "ingest:window_closed")
-        first = await send_all(self.producer, topic, item.snapshots[:1])
-        await strike_after(self.settings, "ingest:output_begun", first)
-        sent = first + await send_all(self.producer, topic, item.snapshots[1:])
-        await strike_after(self.settings, "ingest:outputs_sent", sent)
-        return sent
+        if item.snapshots:
+            strike(self.settings, "ingest:window_closed")
+        return await self._send(topic, item.snapshots, 0, "ingest:output_begun", "ingest:outputs_sent")
 
     async def _send_checkpoint(self, topic: str, item: Publication) -> list["asyncio.Future[Any]"]:
-        partition = self.tp.partition
-        first = await send_all(self.producer, topic, item.checkpoint[:1], partition=partition)
-        await strike_after(self.settings, "ingest:checkpoint_begun", first)
-        sent = first + await send_all(self.producer, topic, item.checkpoint[1:], partition=partition)
-        await strike_after(self.settings, "ingest:checkpoint_sent", sent)
+        points = "ingest:checkpoint_begun", "ingest:checkpoint_sent"
+        return await self._send(topic, item.checkpoint, self.tp.partition, *points)
+
+    async def _send(
+        self, topic: str, records: Sequence[StateRecord], partition: int, begun: str, done: str
+    ) -> list["asyncio.Future[Any]"]:
+        """Hand records to the producer; `begun` and `done` are the faults after the first and after all."""
+        if not records:
+            return []
+        first = await send_all(self.producer, topic, records[:1], partition=partition)
+        await strike_after(self.settings, begun, first)
+        sent = first + await send_all(self.producer, topic, records[1:], partition=partition)
+        await strike_after(self.settings, done, sent)
         return sent

@@ -1,11 +1,15 @@
 """Fixtures that every test may use: a broker, settings bound to it, the reference data."""
 
+import logging
 import os
+import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from brokers import docker_answers, docker_kafka
 
 from streams.embedded_kafka import EmbeddedKafka
@@ -21,6 +25,20 @@ def _own_environment(monkeypatch):
     for name in os.environ:
         if name.startswith(ENV_PREFIX):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def own_logging():
+    """Leave the logging of the test run as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

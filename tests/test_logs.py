@@ -6,7 +6,6 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 import warnings
 from datetime import UTC, datetime
 
@@ -17,19 +16,7 @@ import structlog
 from streams.logs import HIDDEN, configure, watch_loop
 from streams.settings import Settings
 
-
-@pytest.fixture(autouse=True)
-def _own_logging():
-    """Leave the logging of the test run as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 @pytest.fixture

@@ -1,14 +1,10 @@
 """`clv-drift model`: the registry as a person sees it, decisions made by hand as the log gets them."""
 
 import json
-import logging
-import sys
-import threading
 from dataclasses import replace
 
 import msgspec
 import pytest
-import structlog
 from kafka import KafkaProducer
 from model_frames import labelled_frame
 from small_shop import clv_drift
@@ -26,6 +22,8 @@ from streams.settings import ENV_PREFIX
 from streams.topic_admin import ensure_topics
 from streams.topic_reader import read_all
 from streams.topics import catalogue
+
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 WEEK_S = 7 * 86_400
 LAST = from_iso("2011-06-06T00:00:00Z")
@@ -60,20 +58,6 @@ def versions(registry) -> list[str]:
 def damaged(registry) -> str:
     (version,) = registry.damaged()
     return version
-
-
-@pytest.fixture(autouse=True)
-def _own_logging():
-    """A command that decides sets up logging, which must not outlive the test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
