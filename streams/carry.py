@@ -42,7 +42,9 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
 
     window_end: int | None = None  # of the evaluation that left this
     first_window: int | None = None
-    reference_end: int | None = None  # the reference window that detectors compare with
+    reference_start: int | None = None  # end of the first window of the reference
+    reference_end: int | None = None  # end of its last one, whose rows detectors compare with
+    origin: tuple[int, int] | None = None  # the first reference: ends of its first and its last window
     serving: tuple[Serving, ...] = ()
     pending: tuple[Request, ...] = ()
     first_requested: int | None = None  # when a first model was last asked for
@@ -55,6 +57,16 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
     def champion(self) -> str | None:
         """The version that serves."""
         return self.serving[-1].version if self.serving else None
+
+    def refers_to(self, window_end: int, least_s: int) -> bool:
+        """Return whether the window belongs to a reference, this one or the first, or may come to do so.
+
+        A reference shorter than `least_s` from its first window to its last grows to that.
+        """
+        if self.reference_start is None or self.reference_end is None:
+            return True
+        spans = [(self.reference_start, self.reference_end), *([self.origin] if self.origin else [])]
+        return any(first <= window_end <= max(last, first + least_s) for first, last in spans)
 
     def served_at(self, window_end: int) -> str | None:
         """Return the version that served the window, None before the first."""

@@ -176,12 +176,13 @@ class EvaluateOwner:
         )
 
     def _forget(self) -> None:
-        """Drop windows that no later evaluation looks at."""
-        assert self.carry.window_end is not None
-        longest = max(self.settings.horizon_days, self.settings.monitor_horizon_days)
-        before = self.carry.window_end - (longest + 4 * self.settings.window_hop_days) * DAY_S
-        references = {self.carry.reference_end, *(r.requested_at for r in self.carry.pending)}
-        self.history.forget(before, keep={end for end in references if end is not None})
+        """Drop windows that no later evaluation looks at: those of the reference stay."""
+        carry, settings = self.carry, self.settings
+        assert carry.window_end is not None
+        longest = max(settings.horizon_days, settings.monitor_horizon_days, settings.window_days)
+        before = carry.window_end - (longest + 4 * settings.window_hop_days) * DAY_S
+        keep = {end for end in self.history.windows if carry.refers_to(end, settings.reference_least_s)}
+        self.history.forget(before, keep | {request.requested_at for request in carry.pending})
 
     # -- what the logs say ----------------------------------------------------
 

@@ -46,6 +46,7 @@ class _Draft:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     performance: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    origin: Verdict | None = None  # against the first reference
     predicted: dict[str, Any] | None = None
     action: Action = Action.NONE
     refused: str | None = None  # why a model was not loaded
@@ -89,19 +90,21 @@ class Evaluator:
             event_id, decision = log.by_request[request.request_id]
             draft.applied.append(event_id)
             if decision.outcome is Outcome.PROMOTED:
-                self._promote(draft, decision, reference_end=request.requested_at)
+                self._promote(draft, decision, trained_at=request.requested_at)
         pending = tuple(r for r in draft.carry.pending if r.effective_from > end)
         draft.carry = _replace(draft.carry, pending=pending)
         for name, made in log.due_by_hand(end, draft.carry.applied_by_hand).items():
             draft.applied.append(made.event_id)
-            self._promote(draft, made.decision, reference_end=draft.carry.reference_end)
+            self._promote(draft, made.decision, trained_at=None)
             applied = (*draft.carry.applied_by_hand, name)
             draft.carry = _replace(draft.carry, applied_by_hand=applied)
 
-    def _promote(self, draft: _Draft, decision: Decision, *, reference_end: int | None) -> None:
+    def _promote(self, draft: _Draft, decision: Decision, *, trained_at: int | None) -> None:
         """Put a version into service from this window on; the runs of the policies begin anew.
 
-        One that cannot be loaded is refused: the champion stays, and the evaluation says so.
+        One that cannot be loaded is refused: the champion stays, and the evaluation says so. The reference of
+        a model trained after a drift begins at the drift's onset and ends where it was asked for; one chosen
+        by hand (`trained_at` None) leaves the reference alone.
         """
         assert decision.version is not None
         carry = draft.carry
@@ -110,28 +113,27 @@ class Evaluator:
         except RegistryError as exc:
             draft.refused = str(exc)
             return
+        start, end = carry.reference_start, carry.reference_end
+        if trained_at is not None:
+            drift = carry.policies.get("data", PolicyState())
+            start, end = drift.onset or start, trained_at
         draft.carry = _replace(
             carry,
             serving=(*carry.serving, Serving(draft.window.window_end, decision.version)),
-            reference_end=reference_end,
+            reference_start=start,
+            reference_end=end,
             policies={name: after_promotion(state) for name, state in carry.policies.items()},
             detectors={},
         )
 
     def _judge(self, draft: _Draft, history: History) -> None:
         """Ask every detector, once there is a reference."""
-        end, carry = draft.window.window_end, draft.carry
+        carry = draft.carry
         if carry.reference_end is None or carry.reference_end not in history.windows:
             return
-        reference = history.windows[carry.reference_end]
+        assert carry.reference_start is not None
         left: dict[str, dict[str, Any] | None] = {}
-        context = DetectionContext(
-            window_end=end,
-            current=draft.window.rows,
-            reference=reference.rows,
-            reference_window_end=carry.reference_end,
-            partial=draft.window.partial,
-        )
+        context = self._context(draft.window, history, carry.reference_start, carry.reference_end)
         for detector in self.detectors:
             if draft.window.split_customers:
                 names = ", ".join(draft.window.split_customers[:3])
@@ -141,6 +143,38 @@ class Evaluator:
                 verdict, left[detector.name] = detector.judge(context, carry.detectors.get(detector.name))
             draft.verdicts[detector.name] = verdict
         draft.carry = _replace(carry, detectors=left)
+        self._judge_distance(draft, history)
+
+    def _judge_distance(self, draft: _Draft, history: History) -> None:
+        """Compare with the first reference too, once it was replaced, so that no creeping drift can hide.
+
+        What comes of it is shown and never acted on.
+        """
+        origin, carry = draft.carry.origin, draft.carry
+        if origin is None or origin == (carry.reference_start, carry.reference_end):
+            return
+        if draft.window.split_customers or origin[1] not in history.windows:
+            return
+        context = self._context(draft.window, history, *origin)
+        for detector in self.detectors:
+            if detector.name == self.settings.acting_detector:
+                draft.origin, _ = detector.judge(context, None)
+
+    def _context(self, window: PastWindow, history: History, start: int, last: int) -> DetectionContext:
+        """Return what detectors are given of a window and the reference from `start` to `last`.
+
+        A reference that was too short for a calibration when it was fixed grows until it suffices.
+        """
+        least = start + self.settings.reference_least_s
+        return DetectionContext(
+            window_end=window.window_end,
+            current=window.rows,
+            reference=history.windows[last].rows,
+            reference_window_end=last,
+            partial=window.partial,
+            history=history,
+            reference_ends=tuple(e for e in sorted(history.windows) if start <= e <= max(last, least)),
+        )
 
     def _measure(self, draft: _Draft, history: History) -> None:
         """Score the served model on what matured, and apply the original's rule to it."""
@@ -174,7 +208,13 @@ class Evaluator:
             if weeks * 7 < self.settings.window_days:
                 return "warming"
             if weeks >= self.settings.reference_weeks and not window.partial:
-                draft.carry = _replace(carry, reference_end=end)
+                assert carry.first_window is not None
+                draft.carry = _replace(
+                    carry,
+                    reference_start=carry.first_window,
+                    reference_end=end,
+                    origin=(carry.first_window, end),
+                )
                 self._ask_for_first_model(draft)
             return "reference"
         cooldown_s = self.settings.cooldown_days * DAY_S
@@ -242,11 +282,14 @@ class Evaluator:
         name = self.settings.acting_detector if kind == "data" else R2_DROP
         verdict = draft.verdicts.get(name)
         state = policy.state.value if policy else "reference"
+        onset = policy.onset if policy else None
+        if verdict is not None and verdict.onset is not None:
+            onset = verdict.onset
         return {
             "window_end": iso(draft.window.window_end),
             "drift_type": kind,
             "state": state,
-            "onset": iso(policy.onset) if policy and policy.onset is not None else None,
+            "onset": None if onset is None else iso(onset),
             "causes": verdict.to_dict()["causes"] if verdict else [],
             "action": action.value,
             "severity": "warning" if state == State.CONFIRMED else "info",
@@ -268,10 +311,17 @@ class Evaluator:
             "split_customers": len(window.split_customers),
             "state": state,
             "verdicts": {name: verdict.to_dict() for name, verdict in draft.verdicts.items()},
+            "origin": None if draft.origin is None else draft.origin.to_dict(),
+            "calibrations": {
+                name: verdict.calibration
+                for name, verdict in draft.verdicts.items()
+                if verdict.calibration is not None
+            },
             "performance": {days: figures for days, figures in draft.performance.items() if figures},
             "predicted": draft.predicted,
             "model_version": carry.champion,
             "model_refused": draft.refused,
+            "reference_start": None if carry.reference_start is None else iso(carry.reference_start),
             "reference_end": None if carry.reference_end is None else iso(carry.reference_end),
             "action": draft.action.value,
             "applied_decisions": draft.applied,

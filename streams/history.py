@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.holdout import customer_hash
-from models.lines import Codes, Floats, Ints
+from models.lines import Codes, Floats, Lines
 from models.targets import future_spend
 from streams.closing import SAMPLE_KEY
 from streams.joining import Snapshot
@@ -26,9 +27,8 @@ class PastWindow:
     sample_bound: int | None
     split_customers: tuple[str, ...]
     row_customer: Codes
-    line_customer: Codes
-    line_time: Ints
-    line_amount: Ints
+    row_country: Codes
+    lines: Lines  # invoices are numbered within the window
 
 
 class History:
@@ -38,12 +38,15 @@ class History:
         self.windows: dict[int, PastWindow] = {}
         self.first_end: int | None = None  # of the stream's first window, kept when it is forgotten
         self._customers = Interner()
+        self._products = Interner()
+        self._countries = Interner()
+        self._hashes = np.empty(0, np.uint64)  # of the customers, by code; filled when asked for
 
     def add(self, snapshot: Snapshot) -> PastWindow:
         """Add the next window; raises ValueError if it is not later than the last one."""
         if self.windows and snapshot.window_end <= max(self.windows):
             raise ValueError(f"window {snapshot.window_end} does not follow {max(self.windows)}")
-        rows, lines = snapshot.rows.to_pandas(), snapshot.lines
+        rows = snapshot.rows.to_pandas()
         window = PastWindow(
             window_end=snapshot.window_end,
             partial=snapshot.partial,
@@ -52,13 +55,45 @@ class History:
             sample_bound=snapshot.sample_bound,
             split_customers=snapshot.split_customers,
             row_customer=self._customers.codes(rows["CustomerID"].tolist()),
-            line_customer=self._customers.codes(lines["CustomerID"].to_pylist()),
-            line_time=pc.cast(lines["event_time"], "int64").to_numpy(),
-            line_amount=pc.multiply(lines["Quantity"], lines["PriceThousandths"]).to_numpy(),
+            row_country=self._countries.codes(rows["Country"].tolist()),
+            lines=self._lines(snapshot.lines),
         )
         self.windows[snapshot.window_end] = window
         self.first_end = self.first_end or snapshot.window_end
         return window
+
+    def _lines(self, table: pa.Table) -> Lines:
+        """Return the lines of a snapshot, their texts as codes."""
+        return Lines(
+            time=pc.cast(table["event_time"], "int64").to_numpy(),
+            customer=_codes(table["CustomerID"], self._customers),
+            invoice=_codes(table["InvoiceNo"], Interner()),
+            product=_codes(table["StockCode"], self._products),
+            country=_codes(table["Country"], self._countries),
+            quantity=table["Quantity"].to_numpy(),
+            price=table["PriceThousandths"].to_numpy(),
+        )
+
+    def country_name(self, code: int) -> str:
+        """Return the country behind a code."""
+        return self._countries.texts[code]
+
+    def within(self, codes: Codes, bound: int | None) -> NDArray[np.bool_]:
+        """Return which customers belong to a sample up to the hash `bound` (None: everyone does)."""
+        if bound is None:
+            return np.ones(len(codes), bool)
+        return self._hash_of(codes) <= np.uint64(bound)
+
+    def bound_of(self, codes: Codes, customers: int) -> int:
+        """Return the hash up to which `customers` of the customers `codes` are sampled."""
+        return int(np.partition(self._hash_of(codes), customers - 1)[customers - 1])
+
+    def _hash_of(self, codes: Codes) -> NDArray[np.uint64]:
+        known = len(self._hashes)
+        if known < len(self._customers.texts):
+            fresh = customer_hash(self._customers.texts[known:], SAMPLE_KEY)
+            self._hashes = np.concatenate([self._hashes, fresh])
+        return self._hashes[codes]
 
     @property
     def latest(self) -> PastWindow:
@@ -86,9 +121,9 @@ class History:
         empty = np.empty(0, np.int64)
         spend = future_spend(
             window.row_customer,
-            np.concatenate([w.line_customer for w in later] or [empty.astype(np.int32)]),
-            np.concatenate([w.line_time for w in later] or [empty]),
-            np.concatenate([w.line_amount for w in later] or [empty]),
+            np.concatenate([w.lines.customer for w in later] or [empty.astype(np.int32)]),
+            np.concatenate([w.lines.time for w in later] or [empty]),
+            np.concatenate([w.lines.amount for w in later] or [empty]),
             start=window_end,
             end=window_end + horizon_s,
         )
@@ -109,3 +144,10 @@ class History:
     def forget(self, before: int, keep: set[int]) -> None:
         """Drop the windows that end before `before`, but for those in `keep`."""
         self.windows = {e: w for e, w in self.windows.items() if e >= before or e in keep}
+
+
+def _codes(column: pa.ChunkedArray, words: Interner) -> Codes:
+    """Return the codes of a column of texts; each text is looked up once, not once a line."""
+    encoded = column.combine_chunks().dictionary_encode()
+    codes: Codes = words.codes(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+    return codes

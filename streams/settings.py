@@ -88,9 +88,20 @@ class Settings(BaseSettings):
         26, description="Weeks from the start of the grid that form the first reference."
     )
     detectors: tuple[str, ...] = Field(
-        ("baseline",), description="Detectors that publish a verdict on each window."
+        ("calibrated", "baseline"), description="Detectors that publish a verdict on each window."
     )
-    acting_detector: str = Field("baseline", description="The detector that the policy follows.")
+    acting_detector: str = Field("calibrated", description="The detector that the policy follows.")
+    reference_weeks_min: Positive = Field(
+        20, description="Weeks below which a reference tells too little of chance to be calibrated on."
+    )
+    false_alarm_rate: Share = Field(
+        0.05,
+        description="Probability that the calibrated detector raises any alarm in"
+        " `false_alarm_horizon_weeks` without drift.",
+    )
+    false_alarm_horizon_weeks: Positive = Field(
+        52, description="Weeks that `false_alarm_rate` is promised for, begun anew with each reference."
+    )
     false_discovery_rate: Share = Field(
         0.05, description="Benjamini-Hochberg level of the baseline detector."
     )
@@ -241,6 +252,11 @@ class Settings(BaseSettings):
     def hop_s(self) -> int:
         """Distance of two window ends, seconds."""
         return self.window_hop_days * 86_400
+
+    @cached_property
+    def reference_least_s(self) -> int:
+        """From the first window end of a reference to its last, at the least, seconds."""
+        return (self.reference_weeks_min - 1) * self.hop_s
 
     @cached_property
     def lateness_s(self) -> int:

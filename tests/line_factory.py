@@ -32,6 +32,7 @@ SHORT_WINDOWS: dict[str, Any] = {
     "mid_window_days": 14,
     "short_window_days": 7,
     "reference_weeks": 6,
+    "acting_detector": "baseline",  # the calibrated one needs a longer reference
     "horizon_days": 14,
     "monitor_horizon_days": 7,
     "cooldown_days": 14,

@@ -19,6 +19,7 @@ SHORT = {
     "mid_window_days": 14,
     "short_window_days": 7,
     "reference_weeks": 12,
+    "acting_detector": "baseline",  # the calibrated one needs a longer reference
     "horizon_days": 28,
     "monitor_horizon_days": 14,
     "estimators": ("tweedie_glm",),

@@ -25,7 +25,10 @@ def refused(**given) -> UserError:
         ),
         ({"window_days": 90}, "window_days (90) must be a multiple of window_hop_days (7)"),
         ({"window_hop_days": 1}, "window_hop_days (1) must be a multiple of 7: windows end on Mondays"),
-        ({"acting_detector": "x"}, "acting_detector ('x') must be one of detectors (['baseline'])"),
+        (
+            {"acting_detector": "x"},
+            "acting_detector ('x') must be one of detectors (['calibrated', 'baseline'])",
+        ),
         ({"reference_weeks": 12}, "reference_weeks (12) must cover window_days (91)"),
         (
             {"decision_wait_s": 600.0},

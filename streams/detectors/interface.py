@@ -1,11 +1,14 @@
 """What a detector is given and what it answers."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pandas as pd
+
+from streams.grid import iso
+from streams.history import History
 
 # The features whose distributions are compared, each with the unit of its values.
 NUMERIC_UNITS = {
@@ -29,7 +32,9 @@ class DetectionContext:
     """A window beside its reference: frames of one row an active customer, at least `COMPARED_COLUMNS`.
 
     `window_end` and `reference_window_end` are epoch seconds (UTC). `partial` says that the input ended
-    before the window did.
+    before the window did. `history` holds the windows up to this one, as many as are kept, with the lines of
+    each; `reference_ends` are the ends of all windows of the reference. `comparison` is the data of Evidently's
+    comparison of these frames, None unless the acting detector is one of Evidently's.
     """
 
     window_end: int
@@ -37,6 +42,9 @@ class DetectionContext:
     reference: pd.DataFrame
     reference_window_end: int
     partial: bool
+    history: History = field(default_factory=History)
+    reference_ends: tuple[int, ...] = ()
+    comparison: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,8 @@ class Verdict:
     `drift` is None where the detector cannot tell, and `reason` then says why. `causes` are ranked, the
     strongest first. `scores` holds a distance in 0..1 a feature, 0 for equal distributions; of the `columns`
     compared, `drifted_columns` differ. `false_alarm_probability` is None unless the detector can stand by it.
+    `onset` is when the change began (epoch seconds), where that can be estimated. `calibration` holds, in
+    the first verdict after the detector was calibrated anew, what anybody needs to check its verdicts.
 
     Raises ValueError on a figure that is not finite, and on a reason that is missing or out of place.
     """
@@ -74,6 +84,12 @@ class Verdict:
     scores: dict[str, float] = field(default_factory=dict)
     drifted_columns: int = 0
     columns: int = 0
+    onset: int | None = None
+    calibration: dict[str, Any] | None = None
+
+    def with_calibration(self, calibration: dict[str, Any]) -> "Verdict":
+        """Return the verdict with the calibration behind it."""
+        return replace(self, calibration=calibration)
 
     def __post_init__(self) -> None:
         if (self.drift is None) != bool(self.reason):
@@ -111,6 +127,7 @@ class Verdict:
             "scores": {name: rounded(score) for name, score in sorted(self.scores.items())},
             "drifted_columns": self.drifted_columns,
             "columns": self.columns,
+            "onset": None if self.onset is None else iso(self.onset),
         }
 
 

@@ -1,0 +1,157 @@
+"""The reference as a circle of weeks: every customer in every window that can be laid on it.
+
+Behaviour that does not change has no first week. So the reference may be turned, each customer by another
+number of weeks, and every turn shows what might as well have happened.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.lines import Floats, Ints, Lines, distinct, pair_keys
+from streams.detectors.calibrated.arcs import Arc
+from streams.detectors.calibrated.contributions import (
+    BINS,
+    Scene,
+    Small,
+    Yardsticks,
+    bins,
+    contributions,
+    histograms,
+)
+from streams.detectors.calibrated.norms import Deviations, Norms
+from streams.detectors.calibrated.statistic import DISTANCES, TOP_SHARE, Kind, Scale
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Sale lines of `hops` whole hops from `start` (epoch seconds) on, in the order of time.
+
+    Customers are numbered without gaps: each of the `customers` occurs.
+    """
+
+    sales: Lines
+    start: int
+    hops: int
+    hop_s: int
+    customers: int
+
+    @property
+    def end(self) -> int:
+        """Where the reference ends, epoch seconds."""
+        return self.start + self.hops * self.hop_s
+
+    def hops_seen(self) -> Ints:
+        """Return in how many hops each customer bought."""
+        hop = ((self.sales.time - self.start) // self.hop_s).astype(np.int32)
+        pairs = distinct(pair_keys(self.sales.customer, hop))
+        return np.bincount(pairs >> 32, minlength=self.customers)
+
+    def base_length(self, scale: Scale) -> int:
+        """Return the length in hops of the spans that same customers are compared with."""
+        return min(scale.long, self.hops - scale.long)
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A row a customer in every window that ends at one of the hops of the circle.
+
+    `contributions` is an array (hops, customers, 2 x sums), `bins` one (hops, customers, distances). `bases`
+    are the first and the last span of the reference as it lay in time.
+    """
+
+    scale: Scale
+    norms: Norms
+    yardsticks: Yardsticks
+    contributions: Small
+    bins: NDArray[np.int16]
+    bases: tuple[Arc, Arc]
+    base_length: int
+    histograms: Floats  # of all windows of the circle together, (distances, bins)
+
+
+def lay_out(reference: Reference, scale: Scale) -> Circle:
+    """Return the circle of a reference that is longer than the long window."""
+    hops, base_length = reference.hops, reference.base_length(scale)
+    norms = Norms.of(reference.sales)
+    sales = reference.sales
+    twice = Lines.concat([sales, replace(sales, time=sales.time + hops * reference.hop_s)])
+    borders = np.searchsorted(twice.time, reference.start + np.arange(2 * hops + 1) * reference.hop_s)
+    deviations = [
+        norms.deviations(sales.select(slice(first, stop)), reference.customers)
+        for first, stop in pairwise(borders[: hops + 1])
+    ]
+
+    def arc(last: int, length: int) -> Arc:
+        """Return the span of `length` hops that ends before the hop `last` of the circle."""
+        stop = hops + last % hops
+        return Arc.of_lines(
+            twice.select(slice(borders[stop - length], borders[stop])),
+            reference.customers,
+            reference.start + stop * reference.hop_s,
+            Deviations.total([deviations[hop % hops] for hop in range(stop - length, stop)]),
+        )
+
+    arcs = [tuple(arc(last, length) for length in scale) for last in range(hops)]
+    bases = [arc(last, base_length) for last in range(hops)]
+    scenes = [
+        Scene(
+            arcs=(arcs[last][0], arcs[last][1], arcs[last][2]),
+            # Nothing of a window is in its base: the base of the long one ends where that begins; that of the
+            # shorter ones lies across the circle.
+            bases=(
+                [bases[(last - scale.long) % hops]],
+                [bases[(last - (hops - base_length) // 2) % hops]],
+                [bases[(last - (hops - base_length) // 2) % hops]],
+            ),
+            base_length=base_length,
+            before_long=arcs[(last - scale.long) % hops][0].active,
+            before_mid=arcs[(last - scale.mid) % hops][0].active,
+        )
+        for last in range(hops)
+    ]
+    yardsticks = _yardsticks(scenes, scale)
+    binned = np.stack([bins(scene.arcs, yardsticks) for scene in scenes])
+    return Circle(
+        scale=scale,
+        norms=norms,
+        yardsticks=yardsticks,
+        contributions=np.stack([contributions(scene, scale, yardsticks) for scene in scenes]),
+        bins=binned,
+        bases=(bases[base_length], bases[0]),
+        base_length=base_length,
+        histograms=np.sum([histograms(scene.arcs, yardsticks) for scene in scenes], axis=0),
+    )
+
+
+def _yardsticks(scenes: list[Scene], scale: Scale) -> Yardsticks:
+    """Return the quantiles of features over all windows of the circle, and the cut of top customers."""
+    levels = np.arange(1, BINS) / BINS
+    grids = {
+        statistic: np.quantile(
+            np.concatenate(
+                [
+                    scene.arcs[statistic.scale].features[statistic.feature][
+                        scene.arcs[statistic.scale].active
+                    ]
+                    for scene in scenes[::2]
+                ]
+            ),
+            levels,
+        )
+        for statistic in DISTANCES
+        if statistic.kind is Kind.DISTRIBUTION
+    }
+    cuts = []
+    for i, length in enumerate(scale):
+        pieces = np.concatenate(
+            [
+                scene.arcs[i].features["TotalQuantity"] / length
+                + scene.bases[i][0].features["TotalQuantity"] / scene.base_length
+                for scene in scenes[::3]
+            ]
+        )
+        cuts.append(float(np.quantile(pieces[pieces > 0], 1 - TOP_SHARE)))
+    return Yardsticks(grids, (cuts[0], cuts[1], cuts[2]), countries=BINS)

@@ -1,0 +1,41 @@
+"""Growth: a shop that gains customers all along has not drifted when it gains some more."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.lines import Floats
+
+SIGNIFICANT_ERRORS = 4.0  # standard errors that a slope must have to be believed
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A straight line through the logs of weekly counts: growth a hop, its standard error, its middle."""
+
+    slope: float
+    error: float
+    middle: float
+
+    @staticmethod
+    def of(logs: Floats) -> "Trend":
+        """Return the least-squares line through `logs`, one a hop; none where it may be chance.
+
+        >>> trend = Trend.of(np.log(100 * 1.02 ** np.arange(20)))
+        >>> trend.at(np.array([30.0]))[0].round(3).tolist()
+        [0.406]
+        """
+        hops = np.arange(len(logs), dtype=np.float64)
+        centred = hops - hops.mean()
+        squares = float(centred @ centred)
+        slope = float(centred @ logs) / squares
+        rest = logs - logs.mean() - slope * centred
+        error = float(np.sqrt(rest @ rest / (len(logs) - 2) / squares))
+        if abs(slope) <= SIGNIFICANT_ERRORS * error:
+            return Trend(0.0, 0.0, float(hops.mean()))
+        return Trend(slope, error, float(hops.mean()))
+
+    def at(self, hop: Floats) -> tuple[Floats, Floats]:
+        """Return growth in logs from the middle of the reference to each `hop`, and its standard error."""
+        away = hop - self.middle
+        return self.slope * away, self.error * np.abs(away)
