@@ -24,7 +24,7 @@ from models.registry import Registry
 from streams.compare_agent import CompareOwner, compare_tp
 from streams.consumption import Batch, Gate
 from streams.decision_follower import GivenBackError
-from streams.detectors import make_detector
+from streams.detectors import make_detectors
 from streams.errors import UserError
 from streams.evaluate_agent import EvaluateOwner, owner_tp
 from streams.evaluation import Evaluator
@@ -146,8 +146,7 @@ class Worker:
             await until_loaded(shard.load)
         elif tp == owner_tp(self.settings):
             models = ModelCache(Registry(self.settings.registry_dir))
-            detectors = [make_detector(name, self.settings) for name in self.settings.detectors]
-            evaluator = Evaluator(self.settings, detectors, models.load)
+            evaluator = Evaluator(self.settings, make_detectors(self.settings), models.load)
             evaluate = EvaluateOwner(
                 self.settings,
                 evaluator,

@@ -2,15 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from models.registry import Registry
 from streams.carry import Carry
 from streams.decisions import Decision, DecisionLog
-from streams.detectors import make_detector
+from streams.detectors import make_detectors
+from streams.detectors.evidently import waits_for_comparison
 from streams.evaluation import Evaluated, Evaluator
 from streams.history import History
+from streams.inline_comparison import InlineComparisons, inline_comparisons
 from streams.joining import Joiner, Snapshot
 from streams.model_cache import ModelCache
 from streams.partition import PartitionState, Refused
@@ -170,27 +173,46 @@ def run_into(
     """Run everything over `records`, in the order of each partition's log; return what became of them.
 
     The decisions in `log`, those of a run on Kafka, are followed; a request that has none there is answered
-    here, by the rule that the retrain consumer follows. Models are stored in `registry`.
+    here, by the rule that the retrain consumer follows. Models are stored in `registry`. Where evaluations
+    wait for Evidently's comparisons, those are made here too.
     """
     models = ModelCache(registry)
-    detectors = [make_detector(name, settings) for name in settings.detectors]
-    evaluator = Evaluator(settings, detectors, models.load)
+    evaluator = Evaluator(settings, make_detectors(settings), models.load)
     history, carry = History(), Carry()
     decisions = log.copy() if log else DecisionLog()
     windows = Windows(settings, partitions, batch_lines, sink.dead)
-    for snapshot in windows.feed(records):
-        history.add(snapshot)
-        answers = []
-        for request in carry.due(snapshot.window_end):
-            if request.request_id not in decisions.by_request:
-                answered = answer_request(history, request, models.load, settings)
-                event = store(answered, registry).to_event(evaluator.source)
-                decisions.add(len(decisions.by_request), event)
-                answers.append(event)
-        evaluated: Evaluated = evaluator.evaluate(history, carry, decisions)
-        carry = evaluated.carry
-        sink.window(Step(snapshot, answers, evaluated.events, evaluated.evaluation))
+    with inline_comparisons(settings) if waits_for_comparison(settings) else nullcontext() as comparisons:
+        for snapshot in windows.feed(records):
+            history.add(snapshot)
+            answers = []
+            for request in carry.due(snapshot.window_end):
+                if request.request_id not in decisions.by_request:
+                    answered = answer_request(history, request, models.load, settings)
+                    event = store(answered, registry).to_event(evaluator.source)
+                    decisions.add(len(decisions.by_request), event)
+                    answers.append(event)
+            comparison = _comparison(comparisons, evaluator, history, carry, decisions)
+            evaluated: Evaluated = evaluator.evaluate(history, carry, decisions, comparison)
+            carry = evaluated.carry
+            sink.window(Step(snapshot, answers, evaluated.events, evaluated.evaluation))
     return windows.counters
+
+
+def _comparison(
+    comparisons: InlineComparisons | None,
+    evaluator: Evaluator,
+    history: History,
+    carry: Carry,
+    decisions: DecisionLog,
+) -> dict[str, Any] | None:
+    """Return Evidently's comparison of the last window, where evaluations wait for it."""
+    if comparisons is None:
+        return None
+    wanted = evaluator.comparison_wanted(history, carry, decisions)
+    if wanted is None or wanted.reference_end is None:
+        return None
+    rows = history.windows[wanted.window_end].rows
+    return comparisons.compared(wanted, rows, history.windows[wanted.reference_end].rows)
 
 
 def store(answered: Answer, registry: Registry) -> Decision:

@@ -1,7 +1,7 @@
 """Train a model on a file, compare a file with a model: the batch jobs of the original system."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ from models.registry import Registry
 from models.training import FrameError, holdout_performance
 from streams.backfill import InputRecord, Windows
 from streams.batch import registry_errors
-from streams.detectors import DetectionContext, Verdict, make_detector
+from streams.comparisons import Wanted
+from streams.detectors import DetectionContext, Verdict, judged, make_detectors
+from streams.detectors.evidently import waits_for_comparison
 from streams.errors import ExitCode, UserError
 from streams.grid import from_iso, iso
 from streams.history import History, PastWindow
+from streams.inline_comparison import inline_comparisons
 from streams.retraining import train_best, training_frame
 from streams.settings import Settings
 
@@ -33,7 +36,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Detection:
-    """A window compared with the reference of a model; `drift` is that of the acting detector."""
+    """A window compared with the reference of a model; `drift` is what `acting_detector` says."""
 
     window: PastWindow
     reference: pd.DataFrame
@@ -109,7 +112,7 @@ def detect_in(
         reference = registry.load_reference(version)
     if card.requested_at is None:
         raise UserError(f"the card of model {version} does not date its reference", code=ExitCode.MODEL)
-    detectors = [make_detector(name, settings) for name in settings.detectors]
+    detectors = make_detectors(settings)
     history = history_of(records, settings)
     ends = _whole(history, settings)
     if window_end is not None and window_end not in ends:
@@ -125,15 +128,39 @@ def detect_in(
         reference=reference,
         reference_window_end=from_iso(card.requested_at),
         partial=window.partial,
+        history=history,
+        reference_ends=_reference_ends(ends, from_iso(card.requested_at), settings),
     )
+    if waits_for_comparison(settings):
+        wanted = Wanted(window_end=window.window_end, reference_end=context.reference_window_end)
+        with inline_comparisons(settings) as comparisons:
+            context = replace(context, comparison=comparisons.compared(wanted, window.rows, reference))
+    verdicts = {detector.name: judged(detector, context, None)[0] for detector in detectors}
     return Detection(
         window=window,
         reference=reference,
         reference_window_end=context.reference_window_end,
         model_version=version,
-        acting_detector=settings.acting_detector,
-        verdicts={detector.name: detector.judge(context)[0] for detector in detectors},
+        acting_detector=_first_to_tell(verdicts, settings.acting_detector),
+        verdicts=verdicts,
     )
+
+
+def _reference_ends(ends: list[int], last: int, settings: Settings) -> tuple[int, ...]:
+    """Return the windows of the reference that ends at `last`, as far as the input shows them."""
+    if last not in ends:
+        return ()
+    return tuple(end for end in ends if end <= last)[-settings.reference_weeks :]
+
+
+def _first_to_tell(verdicts: dict[str, Verdict], acting: str) -> str:
+    """Return the acting detector, or where that cannot tell the first that can.
+
+    A file of the last weeks shows nothing of the reference besides the rows stored with the model: enough for
+    some detectors, not for one that is calibrated on the reference's lines.
+    """
+    telling = [name for name in (acting, *verdicts) if verdicts[name].drift is not None]
+    return telling[0] if telling else acting
 
 
 def evidently_summary(detection: Detection, settings: Settings, html: Path) -> dict[str, Any]:

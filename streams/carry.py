@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from streams.detectors.track_record import TrackRecord
 from streams.grid import from_iso
 from streams.policy import PolicyState
 
@@ -52,6 +53,8 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
     policies: dict[str, PolicyState] = {}
     detectors: dict[str, dict[str, Any] | None] = {}
     r2_reference: R2Reference | None = None
+    errors: dict[str, dict[str, Any] | None] = {}  # of the performance detector, by horizon in days
+    track_records: dict[str, TrackRecord] = {}  # of its estimates, by horizon in days
 
     @property
     def champion(self) -> str | None:

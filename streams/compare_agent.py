@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +15,13 @@ from models.lines import Floats
 from models.registry import RegistryError
 from models.training import predict
 from streams import cloudevents
-from streams.carry import Carry, carry_in
+from streams.carry import carry_in
+from streams.comparisons import COMPARISON, REQUESTED, ComparisonKey, Wanted
 from streams.consumption import Batch
-from streams.evidently_child import ComparisonFailed, EvidentlyChild
-from streams.evidently_protocol import make_request
-from streams.grid import from_iso
+from streams.detectors.evidently import waits_for_comparison
+from streams.evidently_child import CHILD_LOG, EvidentlyChild
+from streams.evidently_comparison import compared
+from streams.grid import iso
 from streams.history import History
 from streams.joining import Joiner
 from streams.kafka_io import read_to_end, tail
@@ -29,8 +31,6 @@ from streams.snapshots import decode_chunk
 from streams.topics import catalogue
 
 log = structlog.get_logger(__name__)
-
-COMPARISON = "clv.comparison.v1"
 
 
 class ComparisonObserver(Protocol):
@@ -42,7 +42,11 @@ class ComparisonObserver(Protocol):
 
 
 class CompareOwner:
-    """Compares the windows of the evaluations' topic in their order; built anew by `load`."""
+    """Compares the windows of the evaluations' topic in their order; built anew by `load`.
+
+    Where evaluations wait for comparisons, the windows are those that `evaluate` asks for in the topic of
+    comparisons; what it did not ask for is compared after its evaluation all the same.
+    """
 
     def __init__(
         self,
@@ -68,28 +72,23 @@ class CompareOwner:
         self.history = History()
         self.joiner = Joiner(self.settings.partitions, self.settings.sample_customers_max)
         self.grown = asyncio.Condition()
-        self.compared: set[str] = set()
-        self.waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.compared: set[ComparisonKey] = set()
+        self.waiting: asyncio.Queue[Wanted] = asyncio.Queue()
 
     async def load(self) -> int:
         """Read what was compared; return the offset of the evaluations to go on from (the first)."""
         await self.close()
         self._fresh()
         self.observer.reset_comparisons()
-        done, _ = await read_to_end(self.settings, self.topics.comparisons.name)
-        for record in done:
-            try:
-                event = cloudevents.decode(record.value or b"")
-                self.observer.observe_comparison(event)
-                self.compared.add(event["data"]["window_end"])
-            except (ValueError, KeyError, TypeError) as exc:
-                log.error("comparison refused", offset=record.offset, reason=repr(exc))
+        records, end = await read_to_end(self.settings, self.topics.comparisons.name)
+        for wanted in self._requests(records):
+            self.waiting.put_nowait(wanted)
         logs = self.settings.reports_dir
         logs.mkdir(parents=True, exist_ok=True)
-        self._child = EvidentlyChild(
-            log_path=logs / "evidently.log", timeout_s=self.settings.comparison_timeout_s
-        )
+        self._child = EvidentlyChild(log_path=logs / CHILD_LOG, timeout_s=self.settings.comparison_timeout_s)
         self._tasks = [asyncio.create_task(self._follow_snapshots()), asyncio.create_task(self._work())]
+        if waits_for_comparison(self.settings):
+            self._tasks.append(asyncio.create_task(self._follow_requests(end)))
         for task in self._tasks:
             task.add_done_callback(self._ended)
         self.read_offset = -1
@@ -116,12 +115,12 @@ class CompareOwner:
             if value is None:
                 continue
             try:
-                event = _evaluation_in(value, self.source)
-            except (ValueError, KeyError, TypeError) as exc:
-                log.error("evaluation refused", reason=repr(exc))
+                wanted = Wanted.of(carry_in(cloudevents.decode(value), self.source))
+            except ValueError as exc:
+                log.error("evaluation refused", reason=str(exc))
                 continue
-            if event["data"]["window_end"] not in self.compared:
-                self.waiting.put_nowait(event)
+            if wanted.key not in self.compared:
+                self.waiting.put_nowait(wanted)
         self.read_offset = batch.offsets[-1]
         self.observer.observe_comparisons_behind(self.waiting.qsize())
 
@@ -136,12 +135,38 @@ class CompareOwner:
                     self.history.add(snapshot)
                 self.grown.notify_all()
 
+    async def _follow_requests(self, start: int) -> None:
+        async for records in tail(self.settings, self.topics.comparisons.name, start=start):
+            for wanted in self._requests(records):
+                self.waiting.put_nowait(wanted)
+
+    def _requests(self, records: Iterable[Any]) -> list[Wanted]:
+        """Take note of the comparisons among records; return what is asked for and was not compared yet."""
+        requests = []
+        for record in records:
+            try:
+                event = cloudevents.decode(record.value or b"")
+                if event["type"] == REQUESTED:
+                    requests.append(Wanted.from_event(event, self.source))
+                else:
+                    self._note(event)
+            except (ValueError, KeyError, TypeError) as exc:
+                log.error("comparison refused", offset=record.offset, reason=repr(exc))
+        return [wanted for wanted in requests if wanted.key not in self.compared]
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.observer.observe_comparison(event)
+        self.compared.add(ComparisonKey.told(event["data"]))
+
     async def _work(self) -> None:
         while True:
-            evaluation = await self.waiting.get()
-            data = await self._compare(evaluation)
-            end = from_iso(data["window_end"])
-            event = cloudevents.envelope(kind=COMPARISON, source=self.source, window_end=end, data=data)
+            wanted = await self.waiting.get()
+            if wanted.key in self.compared:  # asked for twice, or evaluated since
+                continue
+            data = await self._compare(wanted)
+            event = cloudevents.envelope(
+                kind=COMPARISON, source=self.source, window_end=wanted.window_end, data=data
+            )
             await self.producer.send_and_wait(
                 self.topics.comparisons.name,
                 key=data["window_end"].encode(),
@@ -149,69 +174,65 @@ class CompareOwner:
                 partition=0,
                 headers=cloudevents.HEADERS,
             )
-            self.compared.add(data["window_end"])
-            self.observer.observe_comparison(event)
+            self._note(event)
             self.observer.observe_comparisons_behind(self.waiting.qsize())
             log.info("window compared", window_end=data["window_end"], status=data["status"])
 
-    async def _compare(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+    async def _compare(self, wanted: Wanted) -> dict[str, Any]:
         """Return the comparison of a window: Evidently's verdict, or why there is none."""
-        told = evaluation["data"]
-        data: dict[str, Any] = {
-            "window_end": told["window_end"],
-            "reference_end": told["reference_end"],
-            "model_version": told["model_version"],
-            "status": "no_reference",
-            "report": None,
-        }
-        if told["reference_end"] is None or told["reference_end"] == told["window_end"]:
-            return data
-        end, reference_end = from_iso(told["window_end"]), from_iso(told["reference_end"])
+        end, reference_end = wanted.window_end, wanted.reference_end
+        if reference_end is None or reference_end == end:
+            return wanted.answer("no_reference")
         async with self.grown:
             await self.grown.wait_for(lambda: end in self.history.windows)
-        html = self._report_path(told)
+        if reference_end not in self.history.windows:
+            return self._failed(wanted.answer("failed", reason=f"no window ends at {iso(reference_end)}"))
         assert self._child is not None
-        try:
-            request = make_request(
-                self.history.windows[end].rows,
-                self.history.windows[reference_end].rows,
-                drift_share=self.settings.drift_share,
-                rows_max=self.settings.sample_customers_max,
-                regression=await asyncio.to_thread(self._regression, Carry.from_dict(told["carry"]), end),
-                html=html,
-            )
-            result = await self._child.compare(request)
-        except (ComparisonFailed, ValueError, KeyError) as exc:
-            log.error("comparison failed", window_end=told["window_end"], reason=str(exc))
-            return data | {"status": "failed", "reason": str(exc)}
+        data = await compared(
+            self._child,
+            wanted,
+            self.history.windows[end].rows,
+            self.history.windows[reference_end].rows,
+            self.settings,
+            regression=await asyncio.to_thread(self._regression, wanted, end),
+            html=self._report_path(end),
+        )
+        if data["status"] == "failed":
+            return self._failed(data)
         self._forget(end, keep=reference_end)
-        report = None if html is None else str(html.relative_to(self.settings.reports_dir.resolve()))
-        return data | {"status": "compared", "report": report, **result}
+        return data
 
-    def _report_path(self, told: dict[str, Any]) -> Path | None:
+    def _failed(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Say in the log that a comparison failed, and where the child said what."""
+        child_log = str(self.settings.reports_dir / CHILD_LOG)
+        log.error(
+            "comparison failed", window_end=data["window_end"], reason=data["reason"], child_log=child_log
+        )
+        return data
+
+    def _report_path(self, end: int) -> Path | None:
         """Return where the window's HTML goes; None for windows that `report_every` leaves out."""
-        end = from_iso(told["window_end"])
         number = end // (self.settings.window_hop_days * DAY_S)
         if number % self.settings.report_every:
             return None
-        return self.settings.reports_dir.resolve() / f"{told['window_end'][:10]}.html"
+        return self.settings.reports_dir.resolve() / f"{iso(end)[:10]}.html"
 
-    def _regression(self, carry: Carry, at: int) -> list[Floats] | None:
+    def _regression(self, wanted: Wanted, at: int) -> list[Floats] | None:
         """Return labels and predictions now and at the champion's first matured window; None before."""
-        if carry.champion is None:
+        if wanted.champion is None:
             return None
         days = self.settings.monitor_horizon_days
         ends = [
             end
             for end in self.history.matured(horizon_s=days * DAY_S, at=at)
-            if carry.served_at(end) == carry.champion
+            if wanted.served_at(end) == wanted.champion
         ]
         if len(ends) < 2:
             return None
         try:
-            model, card = self.load_model(carry.champion)
+            model, card = self.load_model(wanted.champion)
         except RegistryError as exc:
-            log.error("model refused", model_version=carry.champion, reason=str(exc))
+            log.error("model refused", model_version=wanted.champion, reason=str(exc))
             return None
         pairs: list[Floats] = []
         for end in (ends[-1], ends[0]):
@@ -222,16 +243,6 @@ class CompareOwner:
     def _forget(self, end: int, keep: int) -> None:
         before = end - (self.settings.monitor_horizon_days + self.settings.window_days * 4) * DAY_S
         self.history.forget(before, keep={keep})
-
-
-def _evaluation_in(value: bytes, source: str) -> dict[str, Any]:
-    """Return the evaluation in a message; raises ValueError, KeyError or TypeError where it is not whole."""
-    event = cloudevents.decode(value)
-    data = event["data"]
-    carry_in(event, source)
-    from_iso(data["reference_end"] or data["window_end"])
-    data["model_version"]
-    return event
 
 
 def compare_tp(settings: Settings) -> TP:

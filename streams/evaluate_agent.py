@@ -12,8 +12,11 @@ from faust.types import TP
 from models.features import DAY_S
 from streams import cloudevents
 from streams.carry import Carry, carry_in
+from streams.comparison_follower import ComparisonFollower
 from streams.consumption import Batch
 from streams.decision_follower import DecisionFollower, GivenBackError
+from streams.decisions import DecisionLog
+from streams.detectors.evidently import waits_for_comparison
 from streams.evaluation import Evaluated, Evaluator
 from streams.faults import strike
 from streams.grid import iso
@@ -68,6 +71,9 @@ class EvaluateOwner:
         self.decisions = DecisionFollower(
             self.settings, self.producer, self._observe_decision, self.on_failure
         )
+        self.comparisons: ComparisonFollower | None = None
+        if waits_for_comparison(self.settings):
+            self.comparisons = ComparisonFollower(self.settings, self.producer, self.on_failure)
 
     async def load(self) -> int:
         """Read snapshots, decisions and evaluations to their ends; return the offset to go on from.
@@ -75,7 +81,7 @@ class EvaluateOwner:
         Raises GivenBackError where `close` was called meanwhile.
         """
         self._still_held()
-        await self.decisions.close()
+        await self._close_followers()
         self._fresh()
         self.observer.reset_evaluations()
         events, _ = await read_to_end(self.settings, self.topics.events.name)
@@ -85,6 +91,8 @@ class EvaluateOwner:
         refused = sum([not self._note_evaluation(record) for record in evaluations])
         self._still_held()
         await self.decisions.load()
+        if self.comparisons is not None:
+            await self.comparisons.load()
         snapshots, end = await read_to_end(self.settings, self.topics.snapshots.name)
         self.read_offset = end - 1
         for record in snapshots:
@@ -104,7 +112,12 @@ class EvaluateOwner:
     async def close(self) -> None:
         """Give the partition back: a window that waits or is being evaluated ends in GivenBackError."""
         self.closed = True
+        await self._close_followers()
+
+    async def _close_followers(self) -> None:
         await self.decisions.close()
+        if self.comparisons is not None:
+            await self.comparisons.close()
 
     def _still_held(self) -> None:
         if self.closed:
@@ -140,10 +153,12 @@ class EvaluateOwner:
         async with self.decisions.turn:
             for request in self.carry.due(snapshot.window_end):
                 await self.decisions.decided(request)
+            decisions = self.decisions.log.copy()  # what is decided meanwhile must not show half-way
+            comparison = await self._comparison(decisions)
             started = time.perf_counter()
-            # Off the event loop, so that reading goes on; what is decided meanwhile must not show half-way.
+            # Off the event loop, so that reading goes on.
             evaluated = await asyncio.to_thread(
-                self.evaluator.evaluate, self.history, self.carry, self.decisions.log.copy()
+                self.evaluator.evaluate, self.history, self.carry, decisions, comparison
             )
             self._still_held()
             self.observer.observe_evaluation_seconds(time.perf_counter() - started)
@@ -151,6 +166,15 @@ class EvaluateOwner:
             self.carry = evaluated.carry
             await self.decisions.committed(self.carry)
         self._forget()
+
+    async def _comparison(self, decisions: DecisionLog) -> dict[str, Any] | None:
+        """Return Evidently's comparison of the last window, where evaluations wait for it."""
+        if self.comparisons is None:
+            return None
+        wanted = await asyncio.to_thread(
+            self.evaluator.comparison_wanted, self.history, self.carry, decisions
+        )
+        return None if wanted is None else await self.comparisons.compared(wanted)
 
     async def _publish(self, evaluated: Evaluated) -> None:
         """Write the events, then the evaluation: that one commits the window."""

@@ -1,7 +1,7 @@
 """Evaluation of a window: a function of the windows up to it, the decisions, and what the last one left."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -11,19 +11,22 @@ from models.registry import RegistryError
 from models.training import predict
 from streams import cloudevents
 from streams.carry import EVALUATION, Carry, Request, Serving
+from streams.comparisons import Wanted
 from streams.decisions import Decision, DecisionLog, Outcome
 from streams.detectors.interface import DetectionContext, Detector, Verdict, rounded
+from streams.detectors.plugins import judged
+from streams.expected import explaining
 from streams.grid import floor_end, iso
 from streams.history import History, PastWindow
-from streams.performance import ModelLoader, performance_at, r2_drop
+from streams.performance import ModelLoader
 from streams.policy import Action, PolicyState, State, Step, after_promotion, step
+from streams.served import acting_verdict, watch_model
 from streams.settings import Settings
 
 REFERENCE_READY = "clv.reference.ready.v1"
 DETECTED = "clv.drift.detected.v1"
 CHANGED = "clv.drift.changed.v1"
 RESOLVED = "clv.drift.resolved.v1"
-R2_DROP = "r2_drop"
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,18 @@ class _Draft:
 
     window: PastWindow
     carry: Carry
+    comparison: Mapping[str, Any] | None = None  # Evidently's, where its verdict acts
     applied: list[str] = field(default_factory=list)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     performance: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    estimates: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     origin: Verdict | None = None  # against the first reference
+    expected: list[str] = field(default_factory=list)  # events of the schedule that explain the drift
     predicted: dict[str, Any] | None = None
     action: Action = Action.NONE
     refused: str | None = None  # why a model was not loaded
+    model_rule: tuple[str, Verdict | None] = ("", None)  # the verdict on the model that the policy follows
 
 
 class Evaluator:
@@ -61,12 +68,28 @@ class Evaluator:
         self.load = load
         self.source = settings.event_source
 
-    def evaluate(self, history: History, carry: Carry, log: DecisionLog) -> Evaluated:
-        """Evaluate the last window of `history`; every request that is due must stand decided in `log`."""
-        window = history.latest
-        first = window.window_end if carry.first_window is None else carry.first_window
-        draft = _Draft(window, _replace(carry, window_end=window.window_end, first_window=first))
-        self._apply_decisions(draft, log)
+    def comparison_wanted(self, history: History, carry: Carry, log: DecisionLog) -> Wanted | None:
+        """Return the comparison by Evidently that `evaluate` can use for the last window, None if none."""
+        draft = self._begun(history, carry, log)
+        window, reference_end = draft.window, draft.carry.reference_end
+        if window.partial or window.split_customers or reference_end not in history.windows:
+            return None
+        return Wanted.of(draft.carry)
+
+    def evaluate(
+        self,
+        history: History,
+        carry: Carry,
+        log: DecisionLog,
+        comparison: Mapping[str, Any] | None = None,
+    ) -> Evaluated:
+        """Evaluate the last window of `history`; every request that is due must stand decided in `log`.
+
+        `comparison` is the data of the one that `comparison_wanted` names, where Evidently's verdict acts.
+        """
+        draft = self._begun(history, carry, log)
+        draft.comparison = comparison
+        window = draft.window
         self._judge(draft, history)
         self._measure(draft, history)
         state = self._decide(draft)
@@ -82,6 +105,14 @@ class Evaluator:
         return (window_end - carry.first_window) // (7 * DAY_S) + 1
 
     # -- steps, in order ------------------------------------------------------
+
+    def _begun(self, history: History, carry: Carry, log: DecisionLog) -> _Draft:
+        """Begin with the last window of `history`, under the decisions that hold in it."""
+        window = history.latest
+        first = window.window_end if carry.first_window is None else carry.first_window
+        draft = _Draft(window, _replace(carry, window_end=window.window_end, first_window=first))
+        self._apply_decisions(draft, log)
+        return draft
 
     def _apply_decisions(self, draft: _Draft, log: DecisionLog) -> None:
         """Let decisions take effect: those on requests that are due, then those made by hand."""
@@ -134,13 +165,14 @@ class Evaluator:
         assert carry.reference_start is not None
         left: dict[str, dict[str, Any] | None] = {}
         context = self._context(draft.window, history, carry.reference_start, carry.reference_end)
+        context = replace(context, comparison=draft.comparison)
         for detector in self.detectors:
             if draft.window.split_customers:
                 names = ", ".join(draft.window.split_customers[:3])
                 verdict = Verdict(drift=None, reason=f"customers found in two partitions: {names}")
                 left[detector.name] = carry.detectors.get(detector.name)
             else:
-                verdict, left[detector.name] = detector.judge(context, carry.detectors.get(detector.name))
+                verdict, left[detector.name] = judged(detector, context, carry.detectors.get(detector.name))
             draft.verdicts[detector.name] = verdict
         draft.carry = _replace(carry, detectors=left)
         self._judge_distance(draft, history)
@@ -158,7 +190,7 @@ class Evaluator:
         context = self._context(draft.window, history, *origin)
         for detector in self.detectors:
             if detector.name == self.settings.acting_detector:
-                draft.origin, _ = detector.judge(context, None)
+                draft.origin, _ = judged(detector, context, None)
 
     def _context(self, window: PastWindow, history: History, start: int, last: int) -> DetectionContext:
         """Return what detectors are given of a window and the reference from `start` to `last`.
@@ -177,28 +209,17 @@ class Evaluator:
         )
 
     def _measure(self, draft: _Draft, history: History) -> None:
-        """Score the served model on what matured, and apply the original's rule to it."""
-        settings, end = self.settings, draft.window.window_end
-        for days in (settings.monitor_horizon_days, settings.horizon_days):
-            try:
-                draft.performance[str(days)] = performance_at(
-                    history, draft.carry, self.load, at=end, horizon_days=days
-                )
-            except RegistryError as exc:  # of a retired version, perhaps: the champion can still score
-                draft.refused = str(exc)
+        """Watch the served model on what matured, and score the window with it."""
+        watched = watch_model(history, draft.carry, self.load, self.settings, at=draft.window.window_end)
+        draft.carry, draft.performance = watched.carry, watched.performance
+        draft.estimates = watched.estimates
+        draft.refused = watched.refused or draft.refused
+        draft.verdicts |= watched.verdicts
+        draft.model_rule = acting_verdict(watched, self.settings)
         try:
             draft.predicted = self._predicted(draft)
         except RegistryError as exc:
             draft.refused = str(exc)
-        if draft.carry.champion is not None:
-            verdict, reference = r2_drop(
-                draft.performance.get(str(settings.monitor_horizon_days)),
-                draft.carry.r2_reference,
-                at=end,
-                drop_max=settings.r2_drop_threshold,
-            )
-            draft.verdicts[R2_DROP] = verdict
-            draft.carry = _replace(draft.carry, r2_reference=reference)
 
     def _decide(self, draft: _Draft) -> str:
         """Step the policies; return the state of the stream."""
@@ -220,15 +241,26 @@ class Evaluator:
         cooldown_s = self.settings.cooldown_days * DAY_S
         if carry.champion is None and not carry.pending and end - (carry.first_requested or 0) >= cooldown_s:
             self._ask_for_first_model(draft)
-        model = self._step(draft, "model", draft.verdicts.get(R2_DROP))
+        model = self._step(draft, "model", draft.model_rule[1])
         if model.changed:
             self._announce(draft, "model", model._replace(action=Action.NONE))
-        data = self._step(draft, "data", draft.verdicts.get(self.settings.acting_detector))
+        acting = draft.verdicts.get(self.settings.acting_detector)
+        draft.expected = self._expected(draft, acting)
+        data = self._step(draft, "data", None if draft.expected else acting)
         if draft.carry.pending:
             data = data._replace(action=Action.NONE)  # a model is on its way: one is enough
         if data.changed or data.action is not Action.NONE:
             self._announce(draft, "data", data)
         return data.state.state.value
+
+    def _expected(self, draft: _Draft, verdict: Verdict | None) -> list[str]:
+        """Return the events of the schedule that explain a verdict of drift."""
+        if verdict is None or not verdict.drift:
+            return []
+        end = draft.window.window_end
+        # What happened in the long window moves its statistics until it has left it.
+        start = end - self.settings.window_days * DAY_S
+        return explaining(self.settings.expected_events, verdict.aspects, start, end)
 
     def _ask_for_first_model(self, draft: _Draft) -> None:
         """Ask for a first model; again where the request expired or nothing good enough came of it."""
@@ -279,17 +311,20 @@ class Evaluator:
     def _event_data(
         self, draft: _Draft, kind: str, policy: PolicyState | None, action: Action
     ) -> dict[str, Any]:
-        name = self.settings.acting_detector if kind == "data" else R2_DROP
-        verdict = draft.verdicts.get(name)
+        name, verdict = self.settings.acting_detector, draft.verdicts.get(self.settings.acting_detector)
+        if kind == "model":
+            name, verdict = draft.model_rule
         state = policy.state.value if policy else "reference"
-        onset = policy.onset if policy else None
-        if verdict is not None and verdict.onset is not None:
-            onset = verdict.onset
+        suspected = policy.onset if policy else None
+        # Where the detector dates the change, that; else the end of the window that was first suspected.
+        onset = suspected if verdict is None or verdict.onset is None else verdict.onset
         return {
             "window_end": iso(draft.window.window_end),
             "drift_type": kind,
             "state": state,
             "onset": None if onset is None else iso(onset),
+            "suspected_at": None if suspected is None else iso(suspected),
+            "aspects": verdict.to_dict()["aspects"] if verdict else [],
             "causes": verdict.to_dict()["causes"] if verdict else [],
             "action": action.value,
             "severity": "warning" if state == State.CONFIRMED else "info",
@@ -310,6 +345,7 @@ class Evaluator:
             "sampled_customers": len(window.rows),
             "split_customers": len(window.split_customers),
             "state": state,
+            "expected_events": draft.expected,
             "verdicts": {name: verdict.to_dict() for name, verdict in draft.verdicts.items()},
             "origin": None if draft.origin is None else draft.origin.to_dict(),
             "calibrations": {
@@ -318,6 +354,7 @@ class Evaluator:
                 if verdict.calibration is not None
             },
             "performance": {days: figures for days, figures in draft.performance.items() if figures},
+            "error_estimates": {days: found for days, found in draft.estimates.items() if found},
             "predicted": draft.predicted,
             "model_version": carry.champion,
             "model_refused": draft.refused,

@@ -19,6 +19,7 @@ import numpy as np
 from streams.evidently_protocol import LENGTH, ComparisonReply, ComparisonRequest, framed, from_arrow
 
 TRIES_MAX = 3
+CHILD_LOG = "evidently.log"  # in `reports_dir`
 _NICENESS = 10
 _HELLO = 0
 
@@ -59,7 +60,7 @@ class EvidentlyChild:
             try:
                 await self._ready()
             except _ChildLostError as exc:
-                raise ComparisonFailed(f"{exc}; see {self.log_path}") from exc
+                raise ComparisonFailed(str(exc)) from exc
 
     async def compare(self, request: ComparisonRequest) -> dict[str, Any]:
         """Return the result of `streams.evidently_report.compare`.
@@ -80,7 +81,7 @@ class EvidentlyChild:
                 if reply.result is not None:
                     return reply.result
                 problem = reply.error or "the child's answer is empty"
-        raise ComparisonFailed(f"no comparison in {TRIES_MAX} tries: {problem}; see {self.log_path}")
+        raise ComparisonFailed(f"no comparison in {TRIES_MAX} tries: {problem}")
 
     async def stop(self) -> None:
         """End the child for good, whatever it is doing; a comparison under way fails."""

@@ -74,6 +74,10 @@ class History:
             price=table["PriceThousandths"].to_numpy(),
         )
 
+    def customer_ids(self, codes: Codes) -> list[str]:
+        """Return the ids of customers."""
+        return [self._customers.texts[code] for code in codes.tolist()]
+
     def country_name(self, code: int) -> str:
         """Return the country behind a code."""
         return self._countries.texts[code]

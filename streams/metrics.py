@@ -267,6 +267,11 @@ def _add_window(families: _Families, window: LatestWindow, monitored: str) -> No
     families.add("clv_model_refused", window.model_refused)
     for state in sorted({*STATES, window.state}):
         families.add("clv_drift_state", state == window.state, state)
+    for name, found in window.detectors.items():
+        for verdict in ("drift", "quiet", "cannot_tell"):
+            families.add("clv_detector_verdict", verdict == found.state, name, verdict)
+        families.add("clv_detector_statistic", found.statistic, name)
+        families.add("clv_detector_threshold", found.threshold, name)
     for feature, score in window.scores.items():
         families.add("clv_drift_score", score, feature)
     if window.drifted_columns is not None:

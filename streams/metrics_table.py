@@ -86,6 +86,28 @@ _EVALUATION = (
         "1 for the state of the stream after the last window, 0 for the others.",
     ),
     MetricSpec(
+        "clv_detector_verdict",
+        "gauge",
+        "0 or 1",
+        ("detector", "verdict"),
+        "1 for what a detector said of the last window: drift, quiet or cannot_tell; 0 for the others.",
+    ),
+    MetricSpec(
+        "clv_detector_statistic",
+        "gauge",
+        "as the threshold's",
+        ("detector",),
+        "What a detector compares with its threshold, in the last window.",
+    ),
+    MetricSpec(
+        "clv_detector_threshold",
+        "gauge",
+        "as the statistic's",
+        ("detector",),
+        "The statistic from which on a detector says drift (r2_drop, performance, calibrated) or up to which"
+        " (baseline: a p-value).",
+    ),
+    MetricSpec(
         "clv_window_end_timestamp_seconds",
         "gauge",
         "seconds since 1970",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.decisions import Decision
 from streams.evaluation import DETECTED
@@ -86,6 +86,20 @@ def watermark_delay_s(views: Iterable[PartitionView]) -> int | None:
     return max(known) - min(known) if known else None
 
 
+class DetectorView(NamedTuple):
+    """What a detector said of the latest window; figures are None where it gave none."""
+
+    state: str  # drift, quiet or cannot_tell
+    statistic: float | None
+    threshold: float | None
+
+    @classmethod
+    def of(cls, verdict: dict[str, Any]) -> "DetectorView":
+        """Read a verdict; raises KeyError where it is none."""
+        state = {True: "drift", False: "quiet", None: "cannot_tell"}[verdict["drift"]]
+        return cls(state, verdict["statistic"], verdict["threshold"])
+
+
 @dataclass(frozen=True)
 class LatestWindow:
     """What the newest evaluation says."""
@@ -97,6 +111,7 @@ class LatestWindow:
     split_customers: int
     version: str | None
     model_refused: bool
+    detectors: dict[str, "DetectorView"]
     scores: dict[str, float]
     drifted_columns: int | None  # None where nothing was compared
     columns: int
@@ -116,6 +131,7 @@ class LatestWindow:
             split_customers=int(data["split_customers"]),
             version=data["model_version"],
             model_refused=data["model_refused"] is not None,
+            detectors={str(name): DetectorView.of(found) for name, found in data["verdicts"].items()},
             scores={str(name): float(score) for name, score in verdict["scores"].items()},
             drifted_columns=int(verdict["drifted_columns"]) if verdict["columns"] else None,
             columns=int(verdict["columns"]),
@@ -132,14 +148,16 @@ class LatestWindow:
 class EvaluationView:
     """The logs of evaluations, drift events and decisions, folded; what is told twice counts once.
 
-    A drift is known by its type and onset: while it lasts, each new request for a model repeats its event.
-    The observers raise KeyError, TypeError or ValueError on what is no such event, and then change nothing.
+    A drift is known by its type and when it was first suspected: while it lasts, each new request for a model
+    repeats its event. The observers raise KeyError, TypeError or ValueError on what is no such event, and
+    then change nothing.
     """
 
     acting_detector: str
     latest: LatestWindow | None = None
     windows: set[str] = field(default_factory=set)
-    drifts: dict[tuple[str, str], int] = field(default_factory=dict)  # (type, onset) -> end when confirmed
+    # By type and when it was first suspected: the end of the window that confirmed it.
+    drifts: dict[tuple[str, str], int] = field(default_factory=dict)
     decisions: dict[str, int] = field(default_factory=dict)
     refused_snapshots: int = 0
     waiting_for: frozenset[int] = frozenset()
@@ -155,7 +173,7 @@ class EvaluationView:
     def observe_drift_event(self, event: dict[str, Any]) -> None:
         """Take a drift event; those that confirm a drift are counted."""
         kind, data = event["type"], event["data"]
-        end, drift = from_iso(data["window_end"]), (str(data["drift_type"]), str(data["onset"]))
+        end, drift = from_iso(data["window_end"]), (str(data["drift_type"]), str(data["suspected_at"]))
         if kind == DETECTED:
             self.drifts[drift] = min(end, self.drifts.get(drift, end))
 

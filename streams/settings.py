@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from streams.errors import ExitCode, UserError
+from streams.expected import ExpectedEvent
 
 ENV_PREFIX = "CLV_DRIFT_"
 DEFAULT_FILE = Path("config/clv-drift.toml")
@@ -88,9 +89,13 @@ class Settings(BaseSettings):
         26, description="Weeks from the start of the grid that form the first reference."
     )
     detectors: tuple[str, ...] = Field(
-        ("calibrated", "baseline"), description="Detectors that publish a verdict on each window."
+        ("calibrated", "baseline"),
+        description="Detectors, ours or plug-ins, that publish a verdict on each window.",
     )
     acting_detector: str = Field("calibrated", description="The detector that the policy follows.")
+    acting_model_detector: Literal["performance", "r2_drop"] = Field(
+        "performance", description="The rule on the served model that the policy follows."
+    )
     reference_weeks_min: Positive = Field(
         20, description="Weeks below which a reference tells too little of chance to be calibrated on."
     )
@@ -110,6 +115,11 @@ class Settings(BaseSettings):
     )
     comparison_timeout_s: float = Field(
         120.0, gt=0, description="Longest wait for Evidently's start and for a comparison, seconds."
+    )
+    expected_events: tuple[ExpectedEvent, ...] = Field(
+        (),
+        description="Peaks and sales known beforehand: tables of `name`, `start`, `end` (dates) and `aspects`"
+        " (of prices, volume, behaviour; all unless given). Drift that they explain confirms nothing.",
     )
     r2_drop_threshold: float = Field(
         0.1, gt=0, description="Fall of R2 that the original's rule calls model drift."

@@ -40,7 +40,7 @@ def check_names(settings: Settings) -> None:
         try:
             make_detector(name, settings)
         except UserError as exc:
-            raise _refused("detectors", f"{exc.message}; {exc.hint}", exc.code) from exc
+            raise _refused("detectors", "; ".join(filter(None, (exc.message, exc.hint))), exc.code) from exc
 
 
 def check_written(settings: Settings, name: str, place: Path | None = None) -> None:

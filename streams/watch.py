@@ -14,6 +14,7 @@ from rich.live import Live
 
 from streams import cloudevents
 from streams.checkpoints import StateUnusableError, newest_head
+from streams.comparisons import REQUESTED
 from streams.settings import Settings
 from streams.topic_admin import connect_check
 from streams.topics import MIB, Catalogue, catalogue
@@ -169,7 +170,9 @@ class Reader:
             self.topics.models.name: lambda event: view.note_decision(record.offset, event),
         }
         try:
-            notes[record.topic](cloudevents.decode(record.value))
+            event = cloudevents.decode(record.value)
+            if event["type"] != REQUESTED:
+                notes[record.topic](event)
         except (KeyError, TypeError, ValueError):
             view.unreadable += 1
 

@@ -142,9 +142,7 @@ def test_a_child_that_is_killed_or_interrupted_is_replaced(tmp_path):
 
 def test_a_child_that_is_too_slow_fails_after_three_tries(tmp_path):
     message = request(customers(2, 50), customers(1, 50))
-    with pytest.raises(
-        ComparisonFailed, match=r"3 tries: the child gave no answer in 0.2 s; see .*child.log"
-    ):
+    with pytest.raises(ComparisonFailed, match=r"3 tries: the child gave no answer in 0.2 s$"):
         with_child(tmp_path, lambda child: child.compare(message), timeout_s=0.2)
     with pytest.raises(ComparisonFailed, match=r"no answer in 0.2 s"):
         with_child(tmp_path, lambda child: child.start(), timeout_s=0.2)

@@ -66,10 +66,10 @@ class PausingEvaluator(Evaluator):
         self.go, self.begun = threading.Event(), threading.Event()
         self.go.set()
 
-    def evaluate(self, history, carry, log):
+    def evaluate(self, history, carry, log, comparison=None):
         self.begun.set()
         assert self.go.wait(SOON_S)
-        return super().evaluate(history, carry, log)
+        return super().evaluate(history, carry, log, comparison)
 
 
 class Windows:

@@ -139,6 +139,8 @@ def test_the_last_window_is_shown():
     found = samples(full_worker())
     assert found["clv_drift_state", "confirmed"] == 1
     assert sum(value for (name, *_), value in found.items() if name == "clv_drift_state") == 1
+    assert found["clv_detector_verdict", "baseline", "cannot_tell"] == 1
+    assert found["clv_detector_verdict", "baseline", "drift"] == 0
     assert found["clv_model_info", data["model_version"]] == 1
     assert found["clv_window_lines",] == data["lines"]
     assert found["clv_model_performance_matured", "14", "mae"] == data["performance"]["14"]["mae"]
@@ -163,7 +165,10 @@ def test_a_window_with_drift_names_the_features():
 
 def test_one_drift_is_counted_once_however_often_it_asks_for_a_model():
     events = [e["data"] for e in story().events if e["type"] == "clv.drift.detected.v1"]
-    onsets = {kind: {e["onset"] for e in events if e["drift_type"] == kind} for kind in ("data", "model")}
+    onsets = {
+        kind: {event["suspected_at"] for event in events if event["drift_type"] == kind}
+        for kind in ("data", "model")
+    }
     assert len(events) > len(onsets["data"]) + len(onsets["model"])
     found = samples(full_worker())
     for kind, known in onsets.items():

@@ -65,7 +65,7 @@ def test_a_place_that_cannot_be_used_is_named_by_its_setting(tmp_path, blocked, 
         ),
         ({"estimators": ("sklearn.linear_model.Oracle",)}, "estimators: scikit-learn has no"),
         (
-            {"detectors": ("baseline", "oracle")},
+            {"detectors": ("baseline", "oracle"), "acting_detector": "baseline"},
             "detectors: there is no detector 'oracle'; known detectors: baseline",
         ),
     ],

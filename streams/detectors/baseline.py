@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from streams.detectors.effects import country_cause, country_counts, finite, numeric_cause
 from streams.detectors.interface import (
-    CATEGORICAL,
     COMPARED_COLUMNS,
     NUMERIC_UNITS,
     Carry,
@@ -17,7 +16,6 @@ from streams.detectors.interface import (
 )
 from streams.detectors.statistics import (
     Comparison,
-    Floats,
     benjamini_hochberg,
     chi_square_homogeneity,
     kolmogorov_smirnov,
@@ -90,33 +88,18 @@ class BaselineDetector:
         return [column for column in columns if column is not None]
 
     def _numeric(self, name: str, current: pd.DataFrame, reference: pd.DataFrame) -> _Column | None:
-        now, before = _finite(current[name]), _finite(reference[name])
+        now, before = finite(current[name]), finite(reference[name])
         if min(now.size, before.size) < CUSTOMERS_MIN:
             return None
-        effect = float(np.median(now) - np.median(before))
-        return _Column(
-            kolmogorov_smirnov(now, before), self._cause(name, effect, NUMERIC_UNITS[name], segment="")
-        )
+        cause = numeric_cause(name, now, before, scale_weeks=self.scale_weeks)
+        return _Column(kolmogorov_smirnov(now, before), cause)
 
     def _categorical(self, current: pd.DataFrame, reference: pd.DataFrame) -> _Column | None:
-        # Sorted by name, so that the order of the rows decides nothing. A missing name has the code -1.
-        codes, names = pd.factorize(pd.concat([current[CATEGORICAL], reference[CATEGORICAL]]), sort=True)
-        counts_now = _counts(codes[: len(current)], len(names))
-        counts_before = _counts(codes[len(current) :], len(names))
-        if min(counts_now.sum(), counts_before.sum()) < CUSTOMERS_MIN:
+        names, now, before = country_counts(current, reference)
+        if min(now.sum(), before.sum()) < CUSTOMERS_MIN:
             return None
-        change = counts_now / counts_now.sum() - counts_before / counts_before.sum()
-        most = int(np.argmax(np.abs(change)))
-        cause = self._cause(
-            CATEGORICAL,
-            100 * float(change[most]),
-            "percentage points",
-            segment=f"{CATEGORICAL}={names[most]}",
-        )
-        return _Column(chi_square_homogeneity(counts_now, counts_before), cause)
-
-    def _cause(self, feature: str, effect: float, unit: str, *, segment: str) -> Cause:
-        return Cause(feature=feature, scale_weeks=self.scale_weeks, segment=segment, effect=effect, unit=unit)
+        cause = country_cause(names, now, before, scale_weeks=self.scale_weeks)
+        return _Column(chi_square_homogeneity(now, before), cause)
 
 
 def _cannot_tell(context: DetectionContext) -> str:
@@ -130,12 +113,3 @@ def _cannot_tell(context: DetectionContext) -> str:
         if missing:
             raise ValueError(f"the rows of the {side} lack {', '.join(missing)}")
     return ""
-
-
-def _counts(codes: NDArray[np.intp], categories: int) -> Floats:
-    return np.bincount(codes[codes >= 0], minlength=categories).astype(np.float64)
-
-
-def _finite(values: "pd.Series[float]") -> Floats:
-    numbers = np.asarray(values, dtype=np.float64)
-    return numbers[np.isfinite(numbers)]

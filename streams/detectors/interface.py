@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from streams.aspects import Aspect, aspects_of
 from streams.grid import iso
 from streams.history import History
 
@@ -33,8 +34,8 @@ class DetectionContext:
 
     `window_end` and `reference_window_end` are epoch seconds (UTC). `partial` says that the input ended
     before the window did. `history` holds the windows up to this one, as many as are kept, with the lines of
-    each; `reference_ends` are the ends of all windows of the reference. `comparison` is the data of Evidently's
-    comparison of these frames, None unless the acting detector is one of Evidently's.
+    each; `reference_ends` are the ends of all windows of the reference. `comparison` is the data of
+    Evidently's comparison of these frames, None unless the acting detector is one of Evidently's.
     """
 
     window_end: int
@@ -87,6 +88,11 @@ class Verdict:
     onset: int | None = None
     calibration: dict[str, Any] | None = None
 
+    @property
+    def aspects(self) -> tuple[Aspect, ...]:
+        """What changed, as far as the causes tell, the strongest first."""
+        return aspects_of(cause.feature for cause in self.causes)
+
     def with_calibration(self, calibration: dict[str, Any]) -> "Verdict":
         """Return the verdict with the calibration behind it."""
         return replace(self, calibration=calibration)
@@ -114,6 +120,7 @@ class Verdict:
             "statistic": rounded(self.statistic),
             "threshold": rounded(self.threshold),
             "false_alarm_probability": rounded(self.false_alarm_probability),
+            "aspects": [aspect.value for aspect in self.aspects],
             "causes": [
                 {
                     "feature": cause.feature,

@@ -60,6 +60,12 @@ class Arc:
         features[LINES_PER_ORDER] = features["Frequency"] / orders
         return Arc(features, country, features["Frequency"] > 0, deviations)
 
+    def among(self, customers: NDArray[np.intp]) -> "Arc":
+        """Return the arc of some customers alone."""
+        features = {name: values[customers] for name, values in self.features.items()}
+        deviations = self.deviations.among(customers)
+        return Arc(features, self.country[customers], self.active[customers], deviations)
+
     def enlarged(self, at: Codes, customers: int) -> "Arc":
         """Return the same arc among `customers` customers, of whom those here are the ones `at`."""
         country = np.full(customers, NOBODY, np.int32)

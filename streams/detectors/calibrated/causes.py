@@ -15,19 +15,25 @@ from streams.detectors.calibrated.statistic import (
 )
 from streams.detectors.calibrated.window import Observer
 from streams.detectors.interface import CATEGORICAL, Cause
+from streams.history import PastWindow
 
 CAUSES_MAX = 10
 
 
 def ranked(
-    observer: Observer, calibration: Calibration, strengths: Floats, values: Floats, counts: Floats
+    observer: Observer,
+    calibration: Calibration,
+    window: PastWindow,
+    strengths: Floats,
+    values: Floats,
+    counts: Floats,
 ) -> tuple[Cause, ...]:
     """Return what passed the threshold, strongest first; of each feature and segment only the strongest."""
     causes: dict[tuple[str, str], Cause] = {}
     for i in np.argsort(-np.abs(strengths), kind="stable"):
         if abs(strengths[i]) <= calibration.threshold:
             break
-        effect, segment = _effect(observer, calibration, int(i), values, counts)
+        effect, segment = _effect(observer, calibration, window, int(i), values, counts)
         statistic = STATISTICS[i]
         key = statistic.feature, segment
         if key not in causes:
@@ -42,7 +48,12 @@ def ranked(
 
 
 def _effect(
-    observer: Observer, calibration: Calibration, i: int, values: Floats, counts: Floats
+    observer: Observer,
+    calibration: Calibration,
+    window: PastWindow,
+    i: int,
+    values: Floats,
+    counts: Floats,
 ) -> tuple[float, str]:
     """Return the effect of statistic `i`, current less reference in its own unit, and the segment."""
     statistic = STATISTICS[i]
@@ -50,11 +61,8 @@ def _effect(
     if statistic.kind is Kind.MIX:
         return _country(observer, counts[i - len(SUMS)], circle.histograms[i - len(SUMS)])
     if statistic.kind is Kind.DISTRIBUTION:
-        now, before = (
-            _median(table[i - len(SUMS)], circle.yardsticks.grids[statistic])
-            for table in (counts, circle.histograms)
-        )
-        return now - before, statistic.segment
+        before = _median(circle.histograms[i - len(SUMS)], circle.yardsticks.grids[statistic])
+        return _median_now(observer, window, statistic) - before, statistic.segment
     if statistic.kind is Kind.SHARE:
         return 100 * float(values[i]), statistic.segment
     if statistic.kind is Kind.COUNT:
@@ -78,6 +86,13 @@ def _median(counts: Floats, grid: Floats) -> float:
     """Return the median of a histogram whose bins end at the values of `grid`."""
     below = np.cumsum(counts[:BINS])
     return float(grid[min(int(np.searchsorted(below, below[-1] / 2)), len(grid) - 1)])
+
+
+def _median_now(observer: Observer, window: PastWindow, statistic: Statistic) -> float:
+    """Return the median of a feature over the customers active in the window: it may lie outside the grid."""
+    suffix = observer.grid.suffixes[statistic.scale]
+    active = window.rows["Frequency" + suffix].to_numpy() > 0
+    return float(np.median(window.rows[statistic.feature + suffix].to_numpy()[active]))
 
 
 def _country(observer: Observer, now: Floats, before: Floats) -> tuple[float, str]:

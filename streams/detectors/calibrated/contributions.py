@@ -14,6 +14,7 @@ from models.lines import Floats
 from streams.detectors.calibrated.arcs import NOBODY, Arc, Flags
 from streams.detectors.calibrated.statistic import (
     DISTANCES,
+    RETAINED,
     SUMS,
     TOP,
     Kind,
@@ -50,6 +51,18 @@ class Scene:
     before_long: Flags
     before_mid: Flags
 
+    def among(self, customers: NDArray[np.intp], scale: int) -> "Scene":
+        """Return the scene of some customers alone, for the statistics of one scale."""
+        arc = self.arcs[scale].among(customers)
+        bases = [base.among(customers) for base in self.bases[scale]]
+        return Scene(
+            arcs=(arc, arc, arc),
+            bases=(bases, bases, bases),
+            base_length=self.base_length,
+            before_long=self.before_long[customers],
+            before_mid=self.before_mid[customers],
+        )
+
 
 @dataclass(frozen=True)
 class Yardsticks:
@@ -67,19 +80,22 @@ class Yardsticks:
 def contributions(scene: Scene, scale: Scale, yardsticks: Yardsticks) -> Small:
     """Return numerator and denominator of each of `SUMS`, in turns: an array (customers, 2 x statistics)."""
     table = np.empty((len(scene.before_mid), 2 * len(SUMS)), np.float32)
-    for i, column in enumerate(_columns(scene, scale, yardsticks)):
-        table[:, i] = column
+    for i, statistic in enumerate(SUMS):
+        numerator, denominator = _CONTRIBUTIONS[statistic.kind](scene, statistic, scale, yardsticks)
+        table[:, 2 * i], table[:, 2 * i + 1] = numerator, denominator
     return table
 
 
 def sums(scene: Scene, scale: Scale, yardsticks: Yardsticks) -> Floats:
     """Return the sums over the customers of `contributions`, without the table."""
-    return np.array([float(column.sum()) for column in _columns(scene, scale, yardsticks)])
-
-
-def _columns(scene: Scene, scale: Scale, yardsticks: Yardsticks) -> Iterator[Floats | Flags]:
+    # Whoever bought nothing in a window adds nothing to its statistics, unless it is they who are counted.
+    buyers = [scene.among(np.flatnonzero(arc.active), i) for i, arc in enumerate(scene.arcs)]
+    totals: list[float] = []
     for statistic in SUMS:
-        yield from _CONTRIBUTIONS[statistic.kind](scene, statistic, scale, yardsticks)
+        whom = scene if statistic.feature == RETAINED else buyers[statistic.scale]
+        columns = _CONTRIBUTIONS[statistic.kind](whom, statistic, scale, yardsticks)
+        totals += [float(column.sum()) for column in columns]
+    return np.array(totals)
 
 
 def bins(arcs: Sequence[Arc], yardsticks: Yardsticks) -> NDArray[np.int16]:
@@ -137,6 +153,7 @@ def distance_values(counts: Floats, reference: Floats) -> Floats:
     return values
 
 
+IS_MEAN = np.array([statistic.kind is not Kind.COUNT for statistic in SUMS])
 _IS_COUNT = np.array([statistic.kind is Kind.COUNT for statistic in SUMS])
 _IS_MIX = np.array([statistic.kind is Kind.MIX for statistic in DISTANCES])
 

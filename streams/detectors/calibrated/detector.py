@@ -1,6 +1,6 @@
 """The calibrated detector: a verdict whose false alarms are promised for a year, not for a window."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from streams.detectors.calibrated.window import (
     reference_of,
 )
 from streams.detectors.interface import COMPARED_COLUMNS, Carry, DetectionContext, Verdict
+from streams.history import History, PastWindow
 
 CUSTOMERS_MIN = 30
 REFERENCES_KEPT = 2  # the one in force and the first of all
@@ -38,10 +39,22 @@ CUSTOMERS_MAX = 6_000  # whose weeks are laid on the circle: what a calibration 
 class _Prepared:
     """A reference with its calibration, kept while it is the reference."""
 
-    ends: tuple[int, ...]
+    windows: tuple[PastWindow, ...]
     observer: Observer
     calibration: Calibration
-    z_short: dict[int, Floats]  # by window end: standardised statistics of the short windows
+    # By window end: standardised statistics of the short windows.
+    z_short: dict[int, Floats] = field(default_factory=dict)
+
+    def of(self, history: History, windows: tuple[PastWindow, ...]) -> "_Prepared | None":
+        """Return what serves a history with these windows as its reference; None where they are others."""
+        if len(windows) != len(self.windows) or any(
+            one is not other for one, other in zip(windows, self.windows, strict=True)
+        ):
+            return None
+        if self.observer.history is history:
+            return self
+        old = self.observer
+        return _Prepared(windows, Observer(history, old.known, old.circle, old.grid), self.calibration)
 
 
 class CalibratedDetector:
@@ -86,9 +99,12 @@ class CalibratedDetector:
         ends = context.reference_ends
         if context.partial:
             raise NotComparableError("the window is partial: the input ended before it did")
-        for at_hand in self._prepared:
-            if at_hand.ends == ends and at_hand.observer.history is context.history:
-                return at_hand
+        windows = tuple(context.history.windows[end] for end in ends)
+        for i, at_hand in enumerate(self._prepared):
+            found = at_hand.of(context.history, windows)
+            if found is not None:
+                self._prepared[i] = found
+                return found
         earlier = [end for end in ends if end < context.window_end]
         if len(earlier) < self.hops_min:
             raise NotComparableError(
@@ -107,7 +123,7 @@ class CalibratedDetector:
             seed=self.seed,
         )
         observer = Observer(context.history, known, calibration.circle, self.grid)
-        prepared = _Prepared(ends, observer, calibration, {})
+        prepared = _Prepared(windows, observer, calibration)
         self._prepared = [*self._prepared[-(REFERENCES_KEPT - 1) :], prepared]
         return prepared
 
@@ -124,7 +140,8 @@ class CalibratedDetector:
         strengths = calibration.strengths(values, hop)
         largest = float(np.abs(strengths).max())
         drift = largest > calibration.threshold
-        found = causes.ranked(observer, calibration, strengths, values, counts) if drift else ()
+        window = context.history.windows[context.window_end]
+        found = causes.ranked(observer, calibration, window, strengths, values, counts) if drift else ()
         observer.forget()
         return Verdict(
             drift=drift,
@@ -143,7 +160,7 @@ class CalibratedDetector:
         leading = STATISTICS[int(np.argmax(np.abs(strengths)))]
         index = _weekly(leading)
         hop_s = self.grid.hop_s
-        first = max(context.window_end - SPAN_HOPS_MAX * hop_s, prepared.ends[-1])
+        first = max(context.window_end - SPAN_HOPS_MAX * hop_s, prepared.windows[-1].window_end)
         ends = [
             end
             for end in range(first + hop_s, context.window_end + 1, hop_s)

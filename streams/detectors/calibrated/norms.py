@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.lines import Codes, Floats, Lines
 
@@ -32,6 +33,10 @@ class Deviations:
             np.sum([part.quantity for part in parts], axis=0),
             np.sum([part.lines for part in parts], axis=0),
         )
+
+    def among(self, customers: NDArray[np.intp]) -> "Deviations":
+        """Return the same of some customers alone."""
+        return Deviations(self.price[customers], self.quantity[customers], self.lines[customers])
 
     def enlarged(self, at: Codes, customers: int) -> "Deviations":
         """Return the same among `customers` customers, of whom those here are the ones `at`."""

@@ -11,6 +11,7 @@ from models.lines import Codes, Floats, Lines, distinct
 from streams.detectors.calibrated.arcs import Arc, Flags
 from streams.detectors.calibrated.circle import Circle, Reference
 from streams.detectors.calibrated.contributions import (
+    IS_MEAN,
     Scene,
     distance_values,
     histograms,
@@ -40,7 +41,7 @@ class Known:
     """The customers of a reference in the codes of the history, and up to which hash customers count."""
 
     reference: Reference
-    codes: Codes  # of the customers of the reference, rising: its customer i has the code `codes[i]`
+    codes: Codes  # customer i of the reference has the code `codes[i]`
     bound: int | None
 
 
@@ -67,10 +68,14 @@ def reference_of(history: History, ends: Sequence[int], hop_s: int, customers_ma
         bound = history.bound_of(codes, customers_max)
         sales = sales.select(history.within(sales.customer, bound))
         codes = distinct(sales.customer)
-    customer = np.searchsorted(codes, sales.customer).astype(np.int32)
+    # In the order of their ids: codes depend on what came before the reference.
+    by_id = np.argsort(np.array(history.customer_ids(codes), dtype=object), kind="stable")
+    number = np.empty(len(codes), np.int32)
+    number[by_id] = np.arange(len(codes), dtype=np.int32)
+    customer = number[np.searchsorted(codes, sales.customer)]
     sales = replace(sales, customer=customer).select(np.argsort(sales.time, kind="stable"))
     reference = Reference(sales, start, (ends[-1] - start) // hop_s, hop_s, len(codes))
-    return Known(reference, codes, bound)
+    return Known(reference, codes[by_id], bound)
 
 
 def _own_invoices(lines: Lines, window: int) -> Lines:
@@ -98,7 +103,7 @@ class Observer:
         """Return the statistics of a window's sums and histograms, in the order of `STATISTICS`."""
         means = sum_values(summed) - reference_values
         # A mean over nobody says nothing; neither does that over a few.
-        means[summed[1::2] < FEW] = 0.0
+        means[IS_MEAN & (summed[1::2] < FEW)] = 0.0
         distances = distance_values(counts, self.circle.histograms)
         values: Floats = np.concatenate([means, distances])
         return values
