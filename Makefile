@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
+LAB_PEERS := evidently nannyml alibi-detect river
 # uv installs in a tenth of pip's time. Behind a package mirror that only pip is told of:
 # make setup INSTALL='.venv/bin/python -m pip install'
 # The certificates of the system: networks that inspect traffic have their own.
@@ -17,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench docs requirements kafka-jars clean
+.PHONY: help setup demo test soak lint bench detection docs requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +41,10 @@ lint: $(VENV)/.dev  ## Check style, formatting, types and the direction of impor
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.dev $(VENV)/.kafka $(PEERS)/.done  ## Measure every number that the documentation gives, peers beside it.
-	@set -e; for file in ingest worker growth compare; do echo "== bench/$$file.py"; $(BIN)/python bench/$$file.py; done
+	@set -e; for file in ingest worker scale growth takeover compare; do echo "== bench/$$file.py"; $(BIN)/python bench/$$file.py; done
+
+detection: $(VENV)/.dev $(LAB_PEERS:%=.venv-lab-%/.done)  ## Measure false alarms and power of the detectors, peers beside them.
+	@$(BIN)/python bench/detection.py --population all --peers all $(ARGS)
 
 docs: $(VENV)/.base  ## Write the reference pages anew from the code.
 	@$(BIN)/python docs/generate.py
@@ -57,7 +61,7 @@ kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
 	@mv streams/kafka_jars.sha256.new streams/kafka_jars.sha256
 
 clean:  ## Remove what make has made; var/ and data/ stay.
-	rm -rf $(VENV) $(PEERS) .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .venv-lab-* .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -84,6 +88,13 @@ $(PEERS)/.done: bench/requirements.txt $(VENV)/.build
 	@echo "installing the programs to compare with"
 	@$(BIN)/uv venv --quiet --clear --python 3.11 $(PEERS)
 	@$(PEERS_INSTALL) --require-hashes -r bench/requirements.txt
+	@touch $@
+
+# The drift detectors that ours are compared with, an environment each.
+.venv-lab-%/.done: bench/lab/requirements-%.txt $(VENV)/.build
+	@echo "installing $* to compare with"
+	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-lab-$*
+	@$(BIN)/uv pip install --quiet --python .venv-lab-$*/bin/python -r $<
 	@touch $@
 
 $(VENV)/.kafka: streams/kafka_jars.sha256 $(VENV)/.base

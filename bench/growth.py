@@ -13,71 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
-import numpy as np
+from orders import LINES_AN_ORDER_MAX, Case, batches
 
 from streams.checkpoints import Ledger, load
 from streams.partition import PartitionState
 from streams.settings import Settings
 from streams.snapshots import encode_part
 from streams.state_config import StateConfig
-from streams.transactions import Control, control_headers, control_value
 from streams.worker import GC_THRESHOLD
-
-BATCH_LINES = 5_000
-START_S = 1_293_840_000  # 2011-01-01
-PRODUCTS = 3_700
-LINES_AN_ORDER = 20
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is fed: `lines` of `customers` over `days`, in `partitions`, with windows of `window_days`."""
-
-    lines: int = 540_000
-    customers: int = 4_000
-    days: int = 371
-    partitions: int = 4
-    window_days: int = 91
-
-
-def batches(case: Case) -> Iterator[tuple[int, list[bytes], list[list[tuple[str, bytes]]]]]:
-    """Yield (partition, values, headers); orders of one customer each, evenly spread over time."""
-    dice = np.random.default_rng(1)
-    orders = case.lines // LINES_AN_ORDER
-    who = dice.integers(0, case.customers, orders)
-    when = START_S + np.arange(orders) * (case.days * 86_400 // orders)
-    texts = np.datetime_as_string(when.astype("datetime64[s]"), unit="s").tolist()
-    waiting: list[list[bytes]] = [[] for _ in range(case.partitions)]
-    day = 0
-    for order, customer in enumerate(who.tolist()):
-        partition = customer % case.partitions
-        products = dice.integers(0, PRODUCTS, LINES_AN_ORDER).tolist()
-        waiting[partition] += [
-            b'{"InvoiceNo":"%d","StockCode":"%d","Description":"A THING OF SOME SIZE","Quantity":%d,'
-            b'"InvoiceDate":"%s","UnitPrice":%d.%02d,"CustomerID":"%d","Country":"United Kingdom"}'
-            % (
-                500_000 + order,
-                product,
-                1 + product % 12,
-                texts[order].encode(),
-                product % 9,
-                product % 100,
-                customer,
-            )
-            for product in products
-        ]
-        if len(waiting[partition]) >= BATCH_LINES:
-            yield partition, waiting[partition], [[]] * len(waiting[partition])
-            waiting[partition] = []
-        if (today := int(when[order]) // 86_400) > day:
-            day = today
-            for quiet in range(case.partitions):  # a watermark a day, as a replay writes them
-                values = [*waiting[quiet], control_value(int(when[order]))]
-                headers = [[] for _ in waiting[quiet]] + [control_headers(Control.WATERMARK, "bench", order)]
-                yield quiet, values, headers
-                waiting[quiet] = []
 
 
 def measure(case: Case) -> dict[str, float]:
@@ -125,8 +70,8 @@ def cases(*, quick: bool) -> Iterator[tuple[str, Case]]:
         yield f"{times} x lines", replace(usual, lines=times * usual.lines)
     for customers in (40_000, 400_000, 4_000_000):
         if not quick or customers < 400_000:
-            # Everybody buys at least once, or they would not be customers.
-            lines = max(usual.lines, customers * LINES_AN_ORDER // 8)
+            # Two lines or more for each: everybody buys at least once, or they would not be customers.
+            lines = max(usual.lines, customers * LINES_AN_ORDER_MAX // 8)
             yield f"{customers:,} customers", replace(usual, customers=customers, lines=lines)
     for partitions in (1, 16, 64):
         yield f"{partitions} partitions", replace(usual, partitions=partitions)

@@ -37,11 +37,11 @@ class Sender:
         """Send one line without a time; where it arrives, the reader is ready."""
         asyncio.run(self._send(1, rate=1.0, stamped=False))
 
-    def rest(self, lines: int, rate: float) -> None:
-        """Send further lines, `rate` a second, each at its own moment."""
-        asyncio.run(self._send(lines, rate=rate, stamped=True))
+    def rest(self, lines: int, rate: float) -> float:
+        """Send further lines, `rate` a second, each at its own moment; return the rate that was reached."""
+        return asyncio.run(self._send(lines, rate=rate, stamped=True))
 
-    async def _send(self, lines: int, *, rate: float, stamped: bool) -> None:
+    async def _send(self, lines: int, *, rate: float, stamped: bool) -> float:
         producer = AIOKafkaProducer(
             bootstrap_servers=self.bootstrap_servers, enable_idempotence=True, acks="all"
         )
@@ -54,4 +54,6 @@ class Sender:
             key = key_of(line)
             value = _encode({**line, SENT_AT: time.time()}) if stamped else encode(line)
             await producer.send(self.topic, value, key=key, headers=record_headers(self.name, seq))
+        reached = lines / (time.monotonic() - start)
         await producer.stop()
+        return reached

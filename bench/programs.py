@@ -1,14 +1,13 @@
-"""Programs that the benchmarks start and watch: on a core of their own, ended by their process ids."""
+"""Programs that the benchmarks start and watch: what they use, on which core, ended by their process ids."""
 
+import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from worker import Usage, pinned
 
 from streams.kafka_process import die_with_parent
 from streams.processes import Child
@@ -16,6 +15,36 @@ from streams.processes import Child
 POLL_S = 0.01
 RUN_MAX_S = 600.0
 START_MAX_S = 60.0
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+KAFKA_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "kafka"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used so far."""
+
+    cpu_s: float
+    rss_peak_mb: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Usage":
+        """Return the use of a running process."""
+        # The name of the process, in parentheses, may hold blanks; user and system time are fields 14 and 15.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        return cls((int(fields[11]) + int(fields[12])) / TICKS_A_SECOND, peak_kb / 1024)
+
+
+@contextmanager
+def pinned(cores: set[int]) -> Iterator[None]:
+    """Keep this thread, and processes started meanwhile, to `cores`."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def used(pids: Sequence[int]) -> Usage:
@@ -24,13 +53,19 @@ def used(pids: Sequence[int]) -> Usage:
     return Usage(sum(one.cpu_s for one in each), sum(one.rss_peak_mb for one in each))
 
 
+def wait_until(done: Callable[[], bool], children: Sequence[Child]) -> None:
+    """Return when `done()`; SystemExit where one of `children` ends meanwhile or it takes too long."""
+    until = time.monotonic() + START_MAX_S
+    while not done():
+        for child in children:
+            if time.monotonic() > until or child.poll() is not None:
+                raise SystemExit(f"{child.log_path.name}: {child.last_words()}")
+        time.sleep(POLL_S)
+
+
 def wait_for(child: Child, event: str) -> None:
     """Return when a worker logs an event; SystemExit where it ends or takes too long."""
-    until = time.monotonic() + START_MAX_S
-    while event not in child.log_path.read_text():
-        if time.monotonic() > until or child.poll() is not None:
-            raise SystemExit(f"{child.log_path.name}: {child.last_words()}")
-        time.sleep(POLL_S)
+    wait_until(lambda: event in child.log_path.read_text(), [child])
 
 
 @dataclass(frozen=True)

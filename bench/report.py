@@ -1,57 +1,19 @@
-"""The table and the plot of `compare.py`: on the terminal, in docs/performance.md, as SVG."""
+"""The tables and the plot of `compare.py`: on the terminal, in docs/performance.md, as SVG."""
 
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import escape
 
-from contestants import LIMIT, Contestant
-from measure import Delay, Run
+from contestants import LIMIT, OURS
+from measure import Delay
+from results import Results, Row
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
+TABLE_RATE = 1000  # lines a second: the delays that every program is measured for
 BAR_PX, GAP_PX, LABEL_PX, WIDTH_PX = 22, 10, 230, 760
-
-
-@dataclass(frozen=True)
-class Row:
-    """A program beside the limit; `ratio` is its rate over bare aiokafka's."""
-
-    contestant: Contestant
-    run: Run
-    ratio: float | None
-    delay: Delay | None
-
-    def cells(self) -> list[str]:
-        """Return the row's texts."""
-        delay = f"{self.delay.p50_ms:.1f} / {self.delay.p99_ms:.1f}" if self.delay else ""
-        return [
-            self.contestant.name,
-            self.contestant.does,
-            f"{self.run.lines:,}",
-            f"{self.run.lines_per_s:,.0f}",
-            "" if self.ratio is None else f"{self.ratio:.3g}",
-            f"{self.run.cpu_us_per_line:.1f}",
-            f"{self.run.peak_mb:.0f}",
-            delay,
-        ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row as plain values."""
-        return {
-            "name": self.contestant.name,
-            "lines": self.run.lines,
-            "lines_per_s": self.run.lines_per_s,
-            "ratio": self.ratio,
-            "cpu_us_per_line": self.run.cpu_us_per_line,
-            "peak_mb": self.run.peak_mb,
-            "delay_ms": [self.delay.p50_ms, self.delay.p99_ms] if self.delay else None,
-        }
-
-
 HEAD = [
     "program",
     "what it does",
@@ -64,9 +26,27 @@ HEAD = [
 ]
 
 
-def print_rows(rows: Sequence[Row]) -> None:
+def _cells(row: Row, delay: Delay | None) -> list[str]:
+    return [
+        row.contestant.name,
+        row.contestant.does,
+        f"{row.run.lines:,}",
+        f"{row.run.lines_per_s:,.0f}",
+        "" if row.ratio is None else f"{row.ratio:.3g}",
+        f"{row.run.cpu_us_per_line:.1f}",
+        f"{row.run.peak_mb:.0f}",
+        _quantiles(delay),
+    ]
+
+
+def _quantiles(delay: Delay | None) -> str:
+    return f"{delay.p50_ms:.1f} / {delay.p99_ms:.1f}" if delay else ""
+
+
+def print_rows(results: Results) -> None:
     """Print the table in columns."""
-    table = [HEAD, *(row.cells() for row in rows)]
+    found = [_cells(row, results.delays.get((row.contestant.name, TABLE_RATE))) for row in results.rows]
+    table = [HEAD, *found]
     keep = [0, 2, 3, 4, 5, 6, 7]
     widths = {column: max(len(cells[column]) for cells in table) for column in keep}
     for cells in table:
@@ -74,37 +54,64 @@ def print_rows(rows: Sequence[Row]) -> None:
         print("  ".join(texts))
 
 
-def write_docs(rows: Sequence[Row], *, title: str, rate: int) -> None:
-    """Put the table between its marks in the page, the plot beside it."""
+def write_docs(results: Results) -> None:
+    """Put the tables between their marks in the page, the plot beside it."""
     page = DOCS / "performance.md"
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     if not after:
         raise SystemExit(f"{page} has lost its marks {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{markdown(rows, title=title, rate=rate)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{after}")
     (DOCS / "img").mkdir(exist_ok=True)
-    (DOCS / "img" / "throughput.svg").write_text(svg(rows))
+    (DOCS / "img" / "throughput.svg").write_text(svg(results.rows))
 
 
-def markdown(rows: Sequence[Row], *, title: str, rate: int) -> str:
-    """Return the table, and what each program left out."""
+def markdown(results: Results) -> str:
+    """Return the tables, and what each program left out."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    rows = [_cells(row, results.delays.get((row.contestant.name, TABLE_RATE))) for row in results.rows]
+    beside = [LIMIT, OURS]
+    by_rate = [
+        [
+            _rate(rate, results.delays[OURS, rate]),
+            *(_quantiles(results.delays[name, rate]) for name in beside),
+        ]
+        for rate in results.rates(beside)
+    ]
+    left_out = [
+        f"- **{row.contestant.name}**: {row.contestant.left_out}."
+        for row in results.rows
+        if row.contestant.left_out
+    ]
     lines = [
-        f"{title}; delays at {rate:,} lines a second; {machine}.",
+        f"Rates: {results.rates_note}.",
+        f"Delays: at {TABLE_RATE:,} lines a second, {results.delays_note}.",
+        f"Machine: {machine}.",
         "",
-        "| " + " | ".join(HEAD) + " |",
-        "| --- | --- " + "| ---: " * (len(HEAD) - 2) + "|",
-        *("| " + " | ".join(row.cells()) + " |" for row in rows),
+        *_table(HEAD, rows, texts=2),
+        "",
+        "The delay at other rates, p50 / p99 in ms:",
+        "",
+        *_table(["lines/s", *beside], by_rate),
         "",
         "Left out of the job:",
         "",
-        *(
-            f"- **{row.contestant.name}**: {row.contestant.left_out}."
-            for row in rows
-            if row.contestant.left_out
-        ),
+        *left_out,
     ]
     return "\n".join(lines)
+
+
+def _rate(asked: int, delay: Delay) -> str:
+    """Return the rate asked for; and the one that was reached, where the sender did not keep up."""
+    kept_up = delay.lines_per_s > 0.98 * asked
+    return f"{asked:,}" if kept_up else f"{delay.lines_per_s:,.0f} of {asked:,}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 0) -> list[str]:
+    """Return the lines of a table; all columns but the first `texts` hold numbers."""
+    ruler = "| --- " * texts + "| ---: " * (len(head) - texts) + "|"
+    first, *rest = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
+    return [first, ruler, *rest]
 
 
 def svg(rows: Sequence[Row]) -> str:

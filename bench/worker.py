@@ -13,16 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from installation import given_input, records, replay, settings_of, start_worker, stored
 from kafka import KafkaConsumer, TopicPartition
+from programs import KAFKA_CACHE, Usage, pinned
 
-from streams.checkpoints import newest_head
 from streams.embedded_kafka import EmbeddedKafka
-from streams.processes import Child, environment_of, stop_all
+from streams.processes import Child, stop_all
 from streams.roles import Role
 from streams.settings import Settings
 from streams.topic_admin import ensure_topics
@@ -31,25 +31,6 @@ from streams.topics import catalogue
 
 POLL_S = 0.05
 WAIT_MAX_S = 300.0
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-KAFKA_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "kafka"
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process has used so far."""
-
-    cpu_s: float
-    rss_peak_mb: float
-
-    @classmethod
-    def of(cls, pid: int) -> "Usage":
-        """Return the use of a running process."""
-        # The name of the process, in parentheses, may hold blanks; user and system time are fields 14 and 15.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
-        peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-        return cls((int(fields[11]) + int(fields[12])) / TICKS_A_SECOND, peak_kb / 1024)
 
 
 @dataclass
@@ -73,30 +54,6 @@ class Watched:
     def quiet_s(self) -> float:
         """Return for how long nothing was written; 0 before the first record."""
         return time.monotonic() - self.last[0] if self.last else 0.0
-
-
-@contextmanager
-def pinned(cores: set[int]) -> Iterator[None]:
-    """Keep this thread, and processes started meanwhile, to `cores`."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def stored(settings: Settings) -> tuple[int, bool]:
-    """Return how many records the newest checkpoints cover, and whether that is all of the input."""
-    topics = catalogue(settings)
-    read, whole = 0, True
-    for partition in range(settings.partitions):
-        records = read_all(settings, topics.state.name, partition)
-        head = newest_head([(record.key, record.value) for record in records])
-        end = sum(1 for _ in read_all(settings, topics.transactions.name, partition))
-        read += head["read_offset"] + 1 if head else 0
-        whole &= head is not None and head["read_offset"] + 1 == end
-    return read, whole
 
 
 def watch(settings: Settings, pid: int) -> Watched:
@@ -130,33 +87,27 @@ def bare_rate(settings: Settings, core: int) -> float:
     return max(rates)
 
 
-def measure(settings: Settings, roles: Sequence[Role], core: int, logs: Path, replay: Sequence[str]) -> None:
+def measure(settings: Settings, roles: Sequence[Role], core: int, logs: Path) -> None:
     """Fill the input, run workers of `roles` on `core`, print what the one that ingests used."""
     ensure_topics(settings)
-    env = environment_of(settings)
-    name = "+".join(role.value for role in roles)
-    arguments = ["replay", *replay, "--speed", "max"]
-    filling = Child.start(arguments, env=env, log_path=logs / f"{name}-replay.log")
-    if filling.process.wait():
-        raise SystemExit(filling.last_words())
+    replay(settings, logs, *given_input())
     bare = bare_rate(settings, core)
-    workers = []
+    workers: list[Child] = []
     try:
         with pinned({core}):
-            for role in roles:
-                arguments = ["worker", "--role", role.value, "--port", "0"]
-                workers.append(Child.start(arguments, env=env, log_path=logs / f"{name}-{role.value}.log"))
+            workers.extend(start_worker(settings, logs, role) for role in roles)
         watched = watch(settings, workers[0].process.pid)
     finally:
         stop_all(workers)
-    read, whole = stored(settings)
+    read = stored(settings)
+    whole = read == records(settings, catalogue(settings).transactions.name)
     evaluations = sum(1 for _ in read_all(settings, catalogue(settings).evaluations.name))
     assert watched.first is not None
     assert watched.last is not None
     wall_s = watched.last[0] - watched.first[0]
     cpu_s = watched.last[1].cpu_s - watched.first[1].cpu_s
     print(
-        f"{name:>16}: {read:,} records{'' if whole else ' (NOT ALL)'}"
+        f"{'+'.join(role.value for role in roles):>16}: {read:,} records{'' if whole else ' (NOT ALL)'}"
         f" in {wall_s:.2f} s, {cpu_s:.2f} s of it CPU: {read / wall_s:,.0f}/s"
         f" ({read / wall_s / bare:.2f} of bare aiokafka),"
         f" {1e6 * cpu_s / read:.2f} us of CPU a record, peak {watched.last[1].rss_peak_mb:.0f} MB,"
@@ -170,8 +121,6 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--keep", type=Path, help="directory for logs and data, kept; else a temporary one")
     chosen = parser.parse_args()
-    named = os.environ.get("ONLINE_RETAIL")
-    replay = [named] if named else []
     cores = sorted(os.sched_getaffinity(0))
     core, others = cores[-1], set(cores[:-1]) or set(cores)
     with tempfile.TemporaryDirectory() as temporary, pinned(others):
@@ -179,17 +128,9 @@ def main() -> None:
         home.mkdir(parents=True, exist_ok=True)
         with EmbeddedKafka(home / "kafka", KAFKA_CACHE) as kafka:
             for roles in ([Role.INGEST], [Role.INGEST, Role.EVALUATE]):
-                settings = Settings(
-                    bootstrap_servers=kafka.bootstrap_servers,
-                    topic_prefix=f"bench{len(roles)}.",
-                    partitions=chosen.partitions,
-                    decision_wait_s=0.1,  # nobody trains here
-                    training_timeout_s=0.05,
-                    kafka_dir=home / "kafka",
-                    registry_dir=home / "registry",
-                    reports_dir=home / "reports",
-                )
-                measure(settings, roles, core, home, replay)
+                prefix = f"bench{len(roles)}."
+                settings = settings_of(kafka.bootstrap_servers, prefix, home, partitions=chosen.partitions)
+                measure(settings, roles, core, home)
 
 
 if __name__ == "__main__":
