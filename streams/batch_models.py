@@ -141,7 +141,7 @@ def detect_in(
         reference=reference,
         reference_window_end=context.reference_window_end,
         model_version=version,
-        acting_detector=_first_to_tell(verdicts, settings.acting_detector),
+        acting_detector=_first_to_tell(verdicts, settings),
         verdicts=verdicts,
     )
 
@@ -153,12 +153,15 @@ def _reference_ends(ends: list[int], last: int, settings: Settings) -> tuple[int
     return tuple(end for end in ends if end <= last)[-settings.reference_weeks :]
 
 
-def _first_to_tell(verdicts: dict[str, Verdict], acting: str) -> str:
-    """Return the acting detector, or where that cannot tell the first that can.
+def _first_to_tell(verdicts: dict[str, Verdict], settings: Settings) -> str:
+    """Return the acting detector, or where that is the default and cannot tell, the first that can.
 
     A file of the last weeks shows nothing of the reference besides the rows stored with the model: enough for
     some detectors, not for one that is calibrated on the reference's lines.
     """
+    acting = settings.acting_detector
+    if "acting_detector" in settings.model_fields_set:
+        return acting
     telling = [name for name in (acting, *verdicts) if verdicts[name].drift is not None]
     return telling[0] if telling else acting
 

@@ -59,6 +59,8 @@ def catalogue(settings: Settings) -> Catalogue:
 
     source = settings.input_topic
     compact = {"cleanup.policy": "compact"}
+    # A start reads this topic whole, and an open segment is never compacted: a small one is closed soon.
+    state_config = {**compact, "segment.bytes": str(16 * MIB), "min.cleanable.dirty.ratio": "0.25"}
     keep = {"cleanup.policy": "delete", "retention.ms": FOREVER}
     input_config = {**keep, "max.message.bytes": str(8 * MIB)}
     dead_config = {**keep, "max.message.bytes": str(9 * MIB)}
@@ -68,7 +70,7 @@ def catalogue(settings: Settings) -> Catalogue:
         dead_letters=spec(
             f"{source}.dlq", "lines not accepted, as they came, with the reason", dead_config, n
         ),
-        state=spec("clv.state", "state of the partitions: segments and accumulators", compact, n),
+        state=spec("clv.state", "state of the partitions: segments and accumulators", state_config, n),
         snapshots=spec("clv.snapshots", "customers' rows at each window end", compact),
         evaluations=spec("clv.evaluations", "verdict on each window", compact),
         comparisons=spec("clv.comparisons", "Evidently's verdict on each window", compact),

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 from calibrated_shop import arc, lines_of, random_reference, regular_reference, turned
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -82,6 +82,7 @@ def test_what_a_quantile_is_exceeded_with(gumbel, probability):
 @given(gumbels, st.floats(-10, 10), st.floats(0.1, 30))
 def test_more_runs_exceed_more_often(gumbel, value, runs):
     once = gumbel.exceeded(value)
+    assume(once < 0.999)  # of what is all but certain, too few digits are left below one to compare
     assert gumbel.exceeded(value, runs) == pytest.approx(1 - (1 - once) ** runs, abs=1e-6)
 
 

@@ -116,7 +116,7 @@ FAMILIES = {
                 "ADWIN": "six features of orders; any fires",
                 "ADWIN, strict": "the same with delta 0.00001",
                 "KSWIN": "six features of orders; any fires",
-                "KSWIN, strict": "the same with alpha 0.0000001",
+                "KSWIN, strict": "the same with alpha 0.000001",
             },
             "the strict ones as said, chosen on seeds for tuning",
             "river_orders.py",

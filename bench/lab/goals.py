@@ -19,12 +19,17 @@ class Goal(NamedTuple):
     missed_surely: bool
 
 
-def goals(score: Score) -> Iterator[Goal]:
-    """Yield the goals that the streams watched can tell of."""
+def promise(score: Score) -> Iterator[Goal]:
+    """Yield the goals about false alarms, which hold for any shop."""
     yield _at_most("windows with a false alarm", score.false_windows, 0.005)
     yield _at_most("quiet streams with any alarm", score.alarmed_streams, 0.05)
     upper = score.alarmed_streams.high
     yield Goal("the same, upper end of the interval: at most 8%", f"{upper:.1%}", upper <= 0.08, False)
+
+
+def goals(score: Score) -> Iterator[Goal]:
+    """Yield all goals that the streams watched can tell of; they are set for shops of the real one's size."""
+    yield from promise(score)
     for strength, least in FOUND_MIN.items():
         if strength in score.found:
             yield _at_least(f"found within 13 weeks at {strength} strength", score.found[strength], least)

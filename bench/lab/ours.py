@@ -94,7 +94,7 @@ def watch_calibrated(base: Stream, variants: Iterable[tuple[str, Stream]]) -> Wa
     watched = Watched(calibration_cpu_s=time.process_time() - begun)
     history = StreamHistory(base, WATCHED[-1], shared=history)
     watched.judged[QUIET] = list(judged(history, WATCHED))
-    shared = StreamHistory(base, ONSET_WEEK)
+    shared = history.up_to(ONSET_WEEK)
     for name, stream in variants:
         changed = StreamHistory(stream, AFTER_ONSET[-1], shared=shared)
         watched.judged[name] = list(judged(changed, AFTER_ONSET))

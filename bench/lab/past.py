@@ -39,6 +39,13 @@ class StreamHistory(History):
         """Return the country behind a code."""
         return self.stream.words.countries[code]
 
+    def up_to(self, week: int) -> "StreamHistory":
+        """Return a history of the same windows as far as the end of `week`."""
+        earlier = StreamHistory(self.stream, 0)
+        last = int(end_of(np.array(week)))
+        earlier.windows = {end: window for end, window in self.windows.items() if end <= last}
+        return earlier
+
 
 def past_window(stream: Stream, week: int) -> PastWindow:
     """Return the window that ends with `week`."""

@@ -10,7 +10,20 @@ from .summary import Row
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 210, 20, 50
 OURS_COLOUR = "#1f6f8b"
-COLOURS = ("#c44536", "#e09f3e", "#6a4c93", "#3a7d44", "#9aa5ad", "#8d5524", "#d36ba6")
+COLOURS = (
+    "#c44536",
+    "#e09f3e",
+    "#6a4c93",
+    "#3a7d44",
+    "#8a8f94",
+    "#8d5524",
+    "#d36ba6",
+    "#b5bd00",
+    "#f4845f",
+    "#9d8df1",
+    "#7ae582",
+    "#3d3d3d",
+)
 DASHES = {"full": "", "half": "7 4", "quarter": "2 4"}
 
 

@@ -95,7 +95,7 @@ def _details(rows: Sequence[Row]) -> Iterator[str]:
         yield f"### {row.name}, drift by drift"
         yield table(
             [
-                "drift at full strength",
+                "drift, and what it is at full strength",
                 *(f"{s}, {p}" for s in STRENGTHS for p in (SUDDEN, GROWING)),
                 "named first",
             ],
@@ -192,7 +192,7 @@ def _real_year(summary: Summary) -> Iterator[str]:
 def _verdict_cells(verdict: Verdict) -> list[str]:
     said = {True: "drift", False: "quiet", None: "cannot tell"}[verdict.drift]
     causes = "; ".join(
-        f"{feature} ({weeks} weeks{', ' + segment if segment else ''})"
+        f"{feature} ({weeks} week{'s' * (weeks > 1)}{', ' + segment if segment else ''})"
         for feature, weeks, segment in verdict.causes
     )
     return [verdict.window_end, said, verdict.onset, causes]

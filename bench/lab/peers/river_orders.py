@@ -17,7 +17,7 @@ from river.drift.kswin import KSWIN
 from task import QUIET, Table, Task
 
 FEATURES = ("amount", "lines", "pieces", "mean_price", "wait_hours", "abroad")
-ADWIN_DELTA, KSWIN_ALPHA = 1e-5, 1e-7  # the strict ones
+ADWIN_DELTA, KSWIN_ALPHA = 1e-5, 1e-6  # the strict ones
 KSWIN_WARM_WEEKS = 6
 
 
