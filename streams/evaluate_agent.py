@@ -9,7 +9,6 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from models.features import DAY_S
 from streams import cloudevents
 from streams.carry import Carry, carry_in
 from streams.comparison_follower import ComparisonFollower
@@ -17,6 +16,7 @@ from streams.consumption import Batch
 from streams.decision_follower import DecisionFollower, GivenBackError
 from streams.decisions import DecisionLog
 from streams.detectors.evidently import waits_for_comparison
+from streams.detectors.interface import LOOK_BACK_HOPS
 from streams.evaluation import Evaluated, Evaluator
 from streams.faults import strike
 from streams.grid import iso
@@ -204,7 +204,8 @@ class EvaluateOwner:
         carry, settings = self.carry, self.settings
         assert carry.window_end is not None
         longest = max(settings.horizon_days, settings.monitor_horizon_days, settings.window_days)
-        before = carry.window_end - (longest + 4 * settings.window_hop_days) * DAY_S
+        hops = max(-(-longest // settings.window_hop_days) + 4, LOOK_BACK_HOPS)
+        before = carry.window_end - hops * settings.hop_s
         keep = {end for end in self.history.windows if carry.refers_to(end, settings.reference_least_s)}
         self.history.forget(before, keep | {request.requested_at for request in carry.pending})
 

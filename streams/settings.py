@@ -264,9 +264,15 @@ class Settings(BaseSettings):
         return self.window_hop_days * 86_400
 
     @cached_property
+    def reference_hops_min(self) -> int:
+        """Hops that a reference needs to be calibrated on: more than the long window has."""
+        hop = self.window_hop_days
+        return max(self.reference_weeks_min * 7 // hop, self.window_days // hop + 2)
+
+    @cached_property
     def reference_least_s(self) -> int:
         """From the first window end of a reference to its last, at the least, seconds."""
-        return (self.reference_weeks_min - 1) * self.hop_s
+        return (self.reference_hops_min - 1) * self.hop_s
 
     @cached_property
     def lateness_s(self) -> int:

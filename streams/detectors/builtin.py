@@ -30,9 +30,9 @@ def calibrated(settings: Settings) -> CalibratedDetector:
     scale = Scale(*(days // hop for days in lengths))
     return CalibratedDetector(
         grid=Grid(scale, settings.hop_s, ("", f"_{lengths[1]}d", f"_{lengths[2]}d")),
-        hops_min=settings.reference_weeks_min,
+        hops_min=settings.reference_hops_min,
         false_alarm_rate=settings.false_alarm_rate,
-        horizon=settings.false_alarm_horizon_weeks,
+        horizon=settings.false_alarm_horizon_weeks * 7 // hop,
         seed=settings.seed,
     )
 

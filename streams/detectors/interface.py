@@ -26,6 +26,9 @@ CATEGORICAL = "Country"
 COMPARED_COLUMNS = (*NUMERIC_UNITS, CATEGORICAL)
 
 SIGNIFICANT_DIGITS = 12
+# Windows before this one that a detector may look at, and those of the reference: others may be gone, and a
+# verdict must not depend on whether a worker has just been started.
+LOOK_BACK_HOPS = 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +37,8 @@ class DetectionContext:
 
     `window_end` and `reference_window_end` are epoch seconds (UTC). `partial` says that the input ended
     before the window did. `history` holds the windows up to this one, as many as are kept, with the lines of
-    each; `reference_ends` are the ends of all windows of the reference. `comparison` is the data of
-    Evidently's comparison of these frames, None unless the acting detector is one of Evidently's.
+    each, at least `LOOK_BACK_HOPS`; `reference_ends` are the ends of the reference's windows. `comparison` is
+    the data of Evidently's comparison of these frames, None unless one of Evidently's detectors acts.
     """
 
     window_end: int

@@ -107,8 +107,8 @@ def lay_out(reference: Reference, scale: Scale) -> Circle:
                 [bases[(last - (hops - base_length) // 2) % hops]],
             ),
             base_length=base_length,
-            before_long=arcs[(last - scale.long) % hops][0].active,
-            before_mid=arcs[(last - scale.mid) % hops][0].active,
+            before_long=bases[(last - scale.long) % hops].active,
+            before_mid=bases[(last - scale.mid) % hops].active,
         )
         for last in range(hops)
     ]

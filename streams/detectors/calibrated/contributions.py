@@ -41,8 +41,9 @@ class Scene:
     """A window with what it is compared with, all over the same customers.
 
     `bases` are, by scale, the spans of `base_length` hops that customers' own past is taken from. A customer
-    had been there before if active in the long window that ended where the long (`before_long`) or the
-    middle one (`before_mid`) begins.
+    had been there before if active in the span of that length that ended where the long window
+    (`before_long`) or the middle one (`before_mid`) begins: on a short circle a longer one would reach around
+    into the window itself.
     """
 
     arcs: tuple[Arc, Arc, Arc]

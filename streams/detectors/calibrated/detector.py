@@ -68,6 +68,8 @@ class CalibratedDetector:
 
     Cannot tell: partial windows, fewer than 30 customers, a reference shorter than 20 hops, a week without
     orders. Carries the id of the calibration, so that it is published when it is new.
+
+    `hops_min` is the least length of a reference, more than that of the long window.
     """
 
     name = "calibrated"
@@ -76,7 +78,7 @@ class CalibratedDetector:
         self, *, grid: Grid, hops_min: int, false_alarm_rate: float, horizon: int, seed: int
     ) -> None:
         self.grid = grid
-        self.hops_min = max(hops_min, grid.scale.long + 2)
+        self.hops_min = hops_min
         self.false_alarm_rate = false_alarm_rate
         self.horizon = horizon
         self.seed = seed
@@ -143,6 +145,8 @@ class CalibratedDetector:
         window = context.history.windows[context.window_end]
         found = causes.ranked(observer, calibration, window, strengths, values, counts) if drift else ()
         observer.forget()
+        kept = context.history.windows
+        prepared.z_short = {end: z for end, z in prepared.z_short.items() if end in kept}
         return Verdict(
             drift=drift,
             statistic=largest,

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.lines import Floats
+from streams.detectors.interface import LOOK_BACK_HOPS
 
 RAMPS_HOPS = (0, 4, 8)  # a change at once, or one that grows over a month or two
-SPAN_HOPS_MAX = 16  # how far back the change is looked for
+SPAN_HOPS_MAX = LOOK_BACK_HOPS - 1  # how far back the change is looked for
 Z_MAX = 8.0  # a single odd week must not outweigh all others
 
 

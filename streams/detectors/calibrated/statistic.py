@@ -32,7 +32,7 @@ TOP = "top 5% of customers"
 SAME_CUSTOMERS = "same customers"
 SAME_PRODUCTS = "same products"
 
-# What customers are counted by, besides all of them: not seen in the long window before; seen there.
+# What customers are counted by, besides all of them: not seen in the quarter before the window; seen there.
 CUSTOMERS, ORDERS, ARRIVALS, RETURNING, RETAINED = "customers", "orders", "arrivals", "returning", "retained"
 LINES_PER_ORDER = "LinesPerOrder"
 

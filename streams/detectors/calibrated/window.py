@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from models.features import DAY_S
 from models.lines import Codes, Floats, Lines, distinct
 from streams.detectors.calibrated.arcs import Arc, Flags
 from streams.detectors.calibrated.circle import Circle, Reference
@@ -196,9 +197,12 @@ class _Cast:
         )
 
     def present(self, window: PastWindow) -> Flags:
-        """Return which customers were active in the long window of `window`."""
+        """Return which customers were active in the last `base_length` hops up to the end of `window`."""
+        grid = self.observer.grid
+        days = self.observer.circle.base_length * grid.hop_s // DAY_S
+        active = self._inside[window.window_end] & (window.rows["Recency"].to_numpy() < days)
         there = np.zeros(self.size, bool)
-        there[self._at(window.row_customer[self._inside[window.window_end]])] = True
+        there[self._at(window.row_customer[active])] = True
         return there
 
     def _at(self, codes: Codes) -> Codes:
