@@ -23,7 +23,6 @@ from faust.types import TP
 from models.registry import Registry
 from streams.compare_agent import CompareOwner, compare_tp
 from streams.consumption import Batch, Gate
-from streams.decision_follower import GivenBackError
 from streams.detectors import make_detectors
 from streams.errors import UserError
 from streams.evaluate_agent import EvaluateOwner, owner_tp
@@ -32,6 +31,7 @@ from streams.faust_app import batches, faust_app
 from streams.idle import IdleWatch
 from streams.ingest import RELOAD_PAUSE_S, Shard
 from streams.kafka_io import start_producer, until_loaded
+from streams.log_follower import GivenBackError
 from streams.metrics import PartitionView, WorkerMetrics
 from streams.model_cache import ModelCache
 from streams.offsets import commit_offsets

@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaProducer
 
 from streams import cloudevents
 from streams.comparisons import COMPARISON, ComparisonKey, Wanted
-from streams.decision_follower import GivenBackError
 from streams.grid import iso
-from streams.kafka_io import read_to_end, send_event, tail
+from streams.kafka_io import send_event
+from streams.log_follower import LogFollower
 from streams.settings import Settings
 from streams.topics import catalogue
 
@@ -21,39 +21,15 @@ log = structlog.get_logger(__name__)
 REMIND_S = 60.0
 
 
-class ComparisonFollower:
+class ComparisonFollower(LogFollower):
     """Reads the log from `load` to `close`; of two comparisons of a window the first in the log counts."""
 
     def __init__(
         self, settings: Settings, producer: AIOKafkaProducer, on_failure: Callable[[BaseException], None]
     ) -> None:
-        self.settings = settings
-        self.topic = catalogue(settings).comparisons.name
+        super().__init__(settings, catalogue(settings).comparisons.name, on_failure)
         self._producer = producer
-        self._on_failure = on_failure  # told when following ends by itself
         self._found: dict[ComparisonKey, dict[str, Any]] = {}
-        self._grown = asyncio.Condition()
-        self._closed = False
-        self._task: asyncio.Task[None] | None = None
-
-    async def load(self) -> None:
-        """Read the log to its end and follow it from there; raises GivenBackError after a `close`."""
-        records, end = await read_to_end(self.settings, self.topic)
-        for record in records:
-            self._note(record)
-        self._still_held()
-        self._task = asyncio.create_task(self._follow(end))
-        self._task.add_done_callback(self._ended)
-
-    async def close(self) -> None:
-        """Follow no longer; whoever waits for a comparison gets GivenBackError."""
-        self._closed = True
-        async with self._grown:
-            self._grown.notify_all()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            self._task = None
 
     async def compared(self, wanted: Wanted) -> dict[str, Any]:
         """Return the data of a comparison; one that is not in the log is asked for and waited for.
@@ -74,25 +50,10 @@ class ComparisonFollower:
     async def _within(self, seconds: float, key: ComparisonKey) -> bool:
         """Wait for a comparison; return whether it came."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self._grown:
-                await self._grown.wait_for(lambda: self._closed or key in self._found)
-        self._still_held()
+            async with asyncio.timeout(seconds), self.grown:
+                await self.grown.wait_for(lambda: self.closed or key in self._found)
+        self.still_held()
         return key in self._found
-
-    def _still_held(self) -> None:
-        if self._closed:
-            raise GivenBackError
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            self._on_failure(exc)
-
-    async def _follow(self, start: int) -> None:
-        async for records in tail(self.settings, self.topic, start=start):
-            async with self._grown:
-                for record in records:
-                    self._note(record)
-                self._grown.notify_all()
 
     def _note(self, record: Any) -> None:
         try:

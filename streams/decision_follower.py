@@ -12,18 +12,15 @@ from aiokafka import AIOKafkaProducer
 from streams.carry import Carry, Request
 from streams.decisions import Decision, DecisionLog, Outcome
 from streams.grid import iso
-from streams.kafka_io import read_to_end, send_event, tail
+from streams.kafka_io import send_event
+from streams.log_follower import LogFollower
 from streams.settings import Settings
 from streams.topics import catalogue
 
 log = structlog.get_logger(__name__)
 
 
-class GivenBackError(Exception):
-    """The partition was given back while a window waited or was evaluated: it is another owner's now."""
-
-
-class DecisionFollower:
+class DecisionFollower(LogFollower):
     """Reads the log from `load` to `close`; `observe` is shown every record, and returns the event in it.
 
     `turn` is held by whoever evaluates a window, from the choice of its decisions until it is committed.
@@ -36,46 +33,12 @@ class DecisionFollower:
         observe: Callable[[Any], dict[str, Any] | None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        self.settings = settings
-        self.topic = catalogue(settings).models.name
+        super().__init__(settings, catalogue(settings).models.name, on_failure)
         self.log = DecisionLog()
         self.turn = asyncio.Lock()
-        self.grown = asyncio.Condition()
-        self.closed = False
         self._producer = producer
         self._observe = observe
-        self._on_failure = on_failure
         self._carry = Carry()
-        self._task: asyncio.Task[None] | None = None
-
-    async def load(self) -> None:
-        """Read the log to its end and follow it from there; raises GivenBackError after a `close`."""
-        records, end = await read_to_end(self.settings, self.topic)
-        for record in records:
-            self._note(record)
-        self.still_held()
-        self._task = asyncio.create_task(self._follow(end))
-        self._task.add_done_callback(self._ended)
-
-    async def close(self) -> None:
-        """Stop for good: whoever waits for a decision gets GivenBackError."""
-        self.closed = True
-        async with self.grown:
-            self.grown.notify_all()
-        if self._task is not None:
-            self._task.cancel()
-            # Unlike awaiting the task, this ends in CancelledError only where the caller is cancelled.
-            await asyncio.wait({self._task})
-            self._task = None
-
-    def still_held(self) -> None:
-        """Raise GivenBackError after a `close`."""
-        if self.closed:
-            raise GivenBackError
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            self._on_failure(exc)
 
     async def decided(self, request: Request) -> None:
         """Wait until a decision on `request` stands; write `expired` when that takes too long."""
@@ -131,15 +94,10 @@ class DecisionFollower:
                     effective_from=iso(effective_from),
                 )
 
-    async def _follow(self, start: int) -> None:
-        async for records in tail(self.settings, self.topic, start=start):
-            async with self.grown:
-                for record in records:
-                    self._note(record)
-                self.grown.notify_all()
-            if not self.turn.locked():  # else whoever has the turn sees to it at its end
-                async with self.turn:
-                    await self.committed(self._carry)
+    async def _caught_up(self) -> None:
+        if not self.turn.locked():  # else whoever has the turn sees to it at its end
+            async with self.turn:
+                await self.committed(self._carry)
 
     def _note(self, record: Any) -> None:
         event = self._observe(record)

@@ -13,7 +13,7 @@ from streams import cloudevents
 from streams.carry import Carry, carry_in
 from streams.comparison_follower import ComparisonFollower
 from streams.consumption import Batch
-from streams.decision_follower import DecisionFollower, GivenBackError
+from streams.decision_follower import DecisionFollower
 from streams.decisions import DecisionLog
 from streams.detectors.evidently import waits_for_comparison
 from streams.detectors.interface import LOOK_BACK_HOPS
@@ -23,6 +23,7 @@ from streams.grid import iso
 from streams.history import History
 from streams.joining import Joiner, Snapshot
 from streams.kafka_io import read_to_end, send_event
+from streams.log_follower import GivenBackError
 from streams.settings import Settings
 from streams.snapshots import decode_chunk
 from streams.topics import catalogue

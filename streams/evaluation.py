@@ -318,14 +318,15 @@ class Evaluator:
         suspected = policy.onset if policy else None
         # Where the detector dates the change, that; else the end of the window that was first suspected.
         onset = suspected if verdict is None or verdict.onset is None else verdict.onset
+        told = verdict.to_dict() if verdict else {"aspects": [], "causes": []}
         return {
             "window_end": iso(draft.window.window_end),
             "drift_type": kind,
             "state": state,
             "onset": None if onset is None else iso(onset),
             "suspected_at": None if suspected is None else iso(suspected),
-            "aspects": verdict.to_dict()["aspects"] if verdict else [],
-            "causes": verdict.to_dict()["causes"] if verdict else [],
+            "aspects": told["aspects"],
+            "causes": told["causes"],
             "action": action.value,
             "severity": "warning" if state == State.CONFIRMED else "info",
             "detector": name,

@@ -92,7 +92,7 @@ def _watch_horizon(
         horizon_days=days,
         # Two horizons share the promise.
         false_alarm_probability=settings.false_alarm_rate / 2,
-        false_alarm_horizon_windows=settings.false_alarm_horizon_weeks * 7 // settings.window_hop_days,
+        false_alarm_horizon_windows=settings.false_alarm_horizon_hops,
     )
     left = watched.carry.errors
     verdict, left_now = detector.judge(matured, left.get(str(days)))
@@ -171,11 +171,12 @@ def _estimate(
     if matured is not None:
         truth = measured_error(matured.label, matured.prediction, matured.weight)
         record = record if truth is None else record.known(matured.window_end, truth)
-    recent = [
-        scored
-        for end in ends[-ESTIMATE_WINDOWS_MAX:]
-        if (scored := _scored_with(carry.champion, history, load, end, at=at, days=days)) is not None
-    ]
+    recent = []
+    for end in ends[-ESTIMATE_WINDOWS_MAX:]:
+        if matured is not None and (end, carry.champion) == (matured.window_end, matured.version):
+            recent.append(matured)
+        elif (scored := _scored_with(carry.champion, history, load, end, at=at, days=days)) is not None:
+            recent.append(scored)
     rows = history.windows[at].rows
     found = None
     if recent and len(rows):

@@ -275,6 +275,11 @@ class Settings(BaseSettings):
         return (self.reference_hops_min - 1) * self.hop_s
 
     @cached_property
+    def false_alarm_horizon_hops(self) -> int:
+        """Windows that `false_alarm_rate` is promised for."""
+        return self.false_alarm_horizon_weeks * 7 // self.window_hop_days
+
+    @cached_property
     def lateness_s(self) -> int:
         """Lateness, whole seconds."""
         return round(self.lateness_hours * 3600)

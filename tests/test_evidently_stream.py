@@ -10,9 +10,9 @@ from stream_run import backfilled, encoded, running
 from streams import cloudevents
 from streams.comparison_follower import ComparisonFollower
 from streams.comparisons import COMPARISON, REQUESTED, Wanted
-from streams.decision_follower import GivenBackError
 from streams.grid import iso
 from streams.kafka_io import send_event, start_producer
+from streams.log_follower import GivenBackError
 from streams.settings import Settings
 from streams.topic_admin import ensure_topics
 from streams.topic_reader import read_all

@@ -13,7 +13,6 @@ from line_factory import settings as short_settings
 from streams.carry import Request
 from streams.compare_agent import CompareOwner, compare_tp
 from streams.consumption import Batch, Gate
-from streams.decision_follower import GivenBackError
 from streams.errors import ExitCode, UserError
 from streams.evaluate_agent import EvaluateOwner
 from streams.evaluation import Evaluator
@@ -21,6 +20,7 @@ from streams.idle import IdleWatch
 from streams.ingest import CHECKPOINTS_AHEAD_MAX, Shard
 from streams.kafka_io import start_producer
 from streams.kafka_process import free_port
+from streams.log_follower import GivenBackError
 from streams.metrics import WorkerMetrics
 from streams.partition import PartitionState
 from streams.settings import load_settings

@@ -32,7 +32,7 @@ def calibrated(settings: Settings) -> CalibratedDetector:
         grid=Grid(scale, settings.hop_s, ("", f"_{lengths[1]}d", f"_{lengths[2]}d")),
         hops_min=settings.reference_hops_min,
         false_alarm_rate=settings.false_alarm_rate,
-        horizon=settings.false_alarm_horizon_weeks * 7 // hop,
+        horizon=settings.false_alarm_horizon_hops,
         seed=settings.seed,
     )
 

@@ -154,8 +154,8 @@ def distance_values(counts: Floats, reference: Floats) -> Floats:
     return values
 
 
-IS_MEAN = np.array([statistic.kind is not Kind.COUNT for statistic in SUMS])
 _IS_COUNT = np.array([statistic.kind is Kind.COUNT for statistic in SUMS])
+IS_MEAN = ~_IS_COUNT
 _IS_MIX = np.array([statistic.kind is Kind.MIX for statistic in DISTANCES])
 
 
