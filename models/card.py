@@ -33,6 +33,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None]  # on the hold-out, see `models.metrics`
     gate: dict[str, Any] | None  # `GateVerdict.to_json()`; None before the gate
     libraries: dict[str, str]
+    level: float = 1.0  # factor on every prediction, set by a recalibration
+    recalibrates: str | None = None  # version whose fit this is, at another level
     artefacts: dict[str, str] = {}
 
 
@@ -44,6 +46,7 @@ def card_of(
     requested_at: str | None = None,
     parent: str | None = None,
     gate: dict[str, Any] | None = None,
+    recalibrates: str | None = None,
 ) -> Card:
     """Return the card of a model that was just trained."""
     return Card(
@@ -61,6 +64,8 @@ def card_of(
         metrics=metrics,
         gate=gate,
         libraries=model.libraries,
+        level=model.level,
+        recalibrates=recalibrates,
     )
 
 

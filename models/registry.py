@@ -105,6 +105,7 @@ class Registry:
             horizon_scale=card.horizon_scale,
             libraries=card.libraries,
             pipeline=pipeline,
+            level=card.level,
         )
         return model, card
 

@@ -57,6 +57,7 @@ class TrainedModel:
     horizon_scale: float | None  # see `horizon_scale`
     libraries: dict[str, str]
     pipeline: Pipeline
+    level: float = 1.0  # factor on every prediction, see `models.recalibration`
 
 
 def train(frame: pd.DataFrame, estimator: str, seed: int) -> TrainedModel:
@@ -110,7 +111,7 @@ def predict(model: TrainedModel, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     if not np.isfinite(predicted).all():
         count = np.count_nonzero(~np.isfinite(predicted))
         raise FrameError(f"model {model.version} gives {count} of {len(rows)} rows no finite prediction")
-    return np.maximum(predicted, 0.0)
+    return model.level * np.maximum(predicted, 0.0)
 
 
 def holdout_performance(model: TrainedModel, frame: pd.DataFrame) -> dict[str, float | None]:
