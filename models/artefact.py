@@ -5,14 +5,22 @@ from typing import Any
 
 import numpy as np
 import skops.io
+from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.pipeline import Pipeline
+from sklearn.tree._tree import Tree
 
 # What our pipelines hold beyond what skops trusts by itself.
 TRUSTED_TYPES = frozenset(
     {
-        "models.estimators.signed_log1p",  # a pure function
+        "models.boosting.RatioBoosting",  # ours hold numbers, lists of them and scikit-learn's own estimators
+        "models.buying.BuyingModel",
+        "models.ensemble.LevelledMean",
+        "models.transforms.CustomerLogs",
         "sklearn._loss.loss.HalfTweedieLoss",  # a power and a link; skops trusts its siblings
-        "sklearn.tree._tree.Tree",  # raw node indices: `_check_tree` looks through them before any use
+        # Raw node indices: `_check_trees` looks through them before any use.
+        "sklearn.tree._tree.Tree",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     }
 )
 
@@ -48,8 +56,8 @@ def load_pipeline(data: bytes) -> Pipeline:
         raise ArtefactError(f"it cannot be rebuilt: {exc}") from exc
     if not isinstance(pipeline, Pipeline) or "regressor" not in pipeline.named_steps:
         raise ArtefactError(f"it holds a {type(pipeline).__name__}, not a pipeline with a regressor")
-    for tree in _trees(pipeline.named_steps["regressor"]):
-        _check_tree(tree)
+    for tree, features in _trees(pipeline, 0, set()):
+        _check_tree(tree, features)
     return pipeline
 
 
@@ -62,24 +70,49 @@ def _check_types(data: bytes) -> None:
         raise ArtefactError(f"it holds types that are not trusted: {', '.join(sorted(unknown))}")
 
 
-def _trees(regressor: Any) -> Iterator[Any]:
-    """Yield the trees of a regressor: its own, or those of the members of an ensemble."""
-    if hasattr(regressor, "tree_"):
-        yield regressor.tree_
-    for member in np.ravel(getattr(regressor, "estimators_", [])):
-        yield from _trees(member)
+def _trees(thing: Any, features: int, seen: set[int]) -> Iterator[tuple[Any, int]]:
+    """Yield every tree that can be reached from `thing`, with the columns that its owner is given.
+
+    An estimator refuses input of another width than its `n_features_in_`, so that bounds what its trees read.
+    """
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Tree | TreePredictor):
+        yield thing, features
+        return
+    features = getattr(thing, "n_features_in_", features)
+    if isinstance(thing, np.ndarray):
+        inside: Any = thing.ravel().tolist() if thing.dtype.hasobject else ()
+    elif isinstance(thing, dict):
+        inside = thing.values()
+    elif isinstance(thing, list | tuple | set | frozenset):
+        inside = thing
+    else:
+        inside = getattr(thing, "__dict__", {}).values()
+    for part in inside:
+        yield from _trees(part, features, seen)
 
 
-def _check_tree(tree: Any) -> None:
+def _check_tree(tree: Any, features: int) -> None:
     """Raise ArtefactError unless every step down a tree ends in a leaf of it.
 
     scikit-learn follows these indices unchecked, so a wrong one reads foreign memory or never ends. It
-    numbers children after their parent, hence the rule: leaf on both sides, or both above the node itself.
+    numbers children after their parent, hence the rule: a leaf, or both children above the node itself and a
+    column that is there.
     """
-    nodes = np.arange(tree.node_count)
-    left, right = tree.children_left, tree.children_right
-    leaf = (left == LEAF) & (right == LEAF)
-    below = (left > nodes) & (right > nodes) & (left < tree.node_count) & (right < tree.node_count)
-    known = (tree.feature >= 0) & (tree.feature < tree.n_features)
-    if tree.node_count == 0 or not (leaf | (below & known)).all():
+    if isinstance(tree, TreePredictor):
+        table = tree.nodes
+        if table.dtype != PREDICTOR_RECORD_DTYPE or table["is_categorical"].any():
+            raise ArtefactError("a tree in it is not one of numbers")
+        left, right, feature = (table[name].astype(np.int64) for name in ("left", "right", "feature_idx"))
+        leaf = table["is_leaf"] != 0
+    else:
+        left, right, feature = tree.children_left, tree.children_right, tree.feature
+        leaf = (left == LEAF) & (right == LEAF)
+        features = min(features, tree.n_features)
+    nodes = np.arange(len(left))
+    below = (left > nodes) & (right > nodes) & (left < len(nodes)) & (right < len(nodes))
+    known = (feature >= 0) & (feature < features)
+    if len(nodes) == 0 or not (leaf | (below & known)).all():
         raise ArtefactError("a tree in it points outside itself")

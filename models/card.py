@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from models.explain import Importance
+from models.intervals import Intervals
 from models.training import TrainedModel, TrainingFacts
 
 
@@ -35,6 +37,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     level: float = 1.0  # factor on every prediction, set by a recalibration
     recalibrates: str | None = None  # version whose fit this is, at another level
+    onset: str | None = None  # of the drift that it answers: end of the first window
+    intervals: Intervals | None = None  # of predictions at level 1, see `models.intervals`
+    importance: tuple[Importance, ...] = ()  # on the hold-out, see `models.explain`
     artefacts: dict[str, str] = {}
 
 
@@ -47,6 +52,7 @@ def card_of(
     parent: str | None = None,
     gate: dict[str, Any] | None = None,
     recalibrates: str | None = None,
+    onset: str | None = None,
 ) -> Card:
     """Return the card of a model that was just trained."""
     return Card(
@@ -65,7 +71,10 @@ def card_of(
         gate=gate,
         libraries=model.libraries,
         level=model.level,
+        intervals=model.intervals,
+        importance=model.importance,
         recalibrates=recalibrates,
+        onset=onset,
     )
 
 

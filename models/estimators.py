@@ -6,18 +6,25 @@ from importlib import import_module
 from inspect import isclass, signature
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sklearn.base import RegressorMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import TweedieRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from models.boosting import RatioBoosting
+from models.buying import BUYING_FEATURES, BuyingModel
+from models.ensemble import LevelledMean
 from models.features import NUMERIC_FEATURES, RFM_FEATURES
+from models.transforms import CustomerLogs
 
 COUNTRY = "Country"
+
+# Raised whenever a pipeline below changes in what its regressor's parameters do not tell.
+ESTIMATORS_VERSION = 2
+
+GLM_ALPHA = 0.1
 
 # Dotted names are taken from here only: a name in a settings file must not import arbitrary code.
 DOTTED_ROOT = "sklearn"
@@ -31,35 +38,19 @@ class UnknownEstimatorError(ValueError):
 class EstimatorSpec:
     """What an estimator reads and how it is built.
 
-    `numerics` are scaled as they are, or after `signed_log1p` where `logs` is set; `with_country` adds one
-    column a country. Labels below zero become 0 before the fit where `labels_from_zero` is set.
+    Labels below zero become 0 before the fit where `labels_from_zero` is set. Where `candidates` are named,
+    the estimator is a mean of two of them, and training has to choose which (`models.selection`).
     """
 
     name: str
-    numerics: tuple[str, ...]
-    with_country: bool
-    logs: bool
+    features: tuple[str, ...]
     labels_from_zero: bool
-    regressor: Callable[[int], Any]
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Columns that the estimator reads, in a fixed order."""
-        return (*self.numerics, COUNTRY) if self.with_country else self.numerics
-
-
-def signed_log1p(values: Any) -> npt.NDArray[np.float64]:
-    """Return sign(x) log(1 + |x|): money spans five decades, and returns can make it negative.
-
-    >>> signed_log1p([0.0, -9.0]).round(3).tolist()
-    [0.0, -2.303]
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    return np.sign(numbers) * np.log1p(np.abs(numbers))
+    steps: Callable[[int], list[tuple[str, Any]]]
+    candidates: tuple[str, ...] = ()
 
 
 def spec_of(name: str) -> EstimatorSpec:
-    """Return the estimator called `name`: `random_forest`, `tweedie_glm` or a dotted scikit-learn regressor.
+    """Return the estimator called `name`: one of `NAMES` or a dotted scikit-learn regressor.
 
     Raises UnknownEstimatorError on any other name.
     """
@@ -69,11 +60,12 @@ def spec_of(name: str) -> EstimatorSpec:
         regressor_class = _regressor_class(name)
         return EstimatorSpec(
             name=name,
-            numerics=NUMERIC_FEATURES,
-            with_country=True,
-            logs=True,
+            features=(*NUMERIC_FEATURES, COUNTRY),
             labels_from_zero=False,
-            regressor=lambda seed: _single_threaded(regressor_class, seed),
+            steps=lambda seed: [
+                ("columns", ColumnTransformer([*_logs(), _countries()])),
+                ("regressor", _single_threaded(regressor_class, seed)),
+            ],
         )
     known = ", ".join(_NAMED)
     raise UnknownEstimatorError(
@@ -81,25 +73,35 @@ def spec_of(name: str) -> EstimatorSpec:
     )
 
 
-def make_estimator(name: str, seed: int) -> Pipeline:
+def make_estimator(name: str, seed: int, members: tuple[str, ...] = ()) -> Pipeline:
     """Return the unfitted pipeline called `name`; equal seeds and rows give equal models.
 
-    It is fitted on and predicts from frames that hold at least `spec_of(name).features`.
+    It is fitted on and predicts from frames that hold at least `spec_of(name).features`. `members` are the
+    estimators that a mean is made of; raises ValueError where they are not given to one, or to another.
     """
     spec = spec_of(name)
-    scale: Any = StandardScaler()
-    if spec.logs:
-        scale = Pipeline([("log", FunctionTransformer(signed_log1p)), ("scale", scale)])
-    columns: list[tuple[str, Any, list[str]]] = [("numerics", scale, list(spec.numerics))]
-    if spec.with_country:
-        # A country the training never saw reads as none of the known ones.
-        encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-        columns.append(("country", encoder, [COUNTRY]))
-    return Pipeline([("columns", ColumnTransformer(columns)), ("regressor", spec.regressor(seed))])
+    if bool(members) != bool(spec.candidates):
+        raise ValueError(f"{name} is {'' if spec.candidates else 'not '}a mean of members; given {members}")
+    if members:
+        return Pipeline(
+            [("regressor", LevelledMean([(member, make_estimator(member, seed)) for member in members]))]
+        )
+    return Pipeline(spec.steps(seed))
 
 
-def _random_forest(seed: int) -> RandomForestRegressor:
-    return RandomForestRegressor(
+def _logs() -> list[tuple[str, Any, list[str]]]:
+    logs = Pipeline([("log", CustomerLogs()), ("scale", StandardScaler())])
+    return [("numerics", logs, list(NUMERIC_FEATURES))]
+
+
+def _countries() -> tuple[str, Any, list[str]]:
+    # A country the training never saw reads as none of the known ones.
+    return ("country", OneHotEncoder(handle_unknown="ignore", sparse_output=False), [COUNTRY])
+
+
+def _random_forest(seed: int) -> list[tuple[str, Any]]:
+    """Return the original system's forest on the original's features."""
+    forest = RandomForestRegressor(
         n_estimators=100,
         max_depth=10,
         min_samples_split=10,
@@ -107,15 +109,28 @@ def _random_forest(seed: int) -> RandomForestRegressor:
         random_state=seed,
         n_jobs=1,
     )
+    columns = [("numerics", StandardScaler(), list(RFM_FEATURES)), _countries()]
+    return [("columns", ColumnTransformer(columns)), ("regressor", forest)]
 
 
-def _tweedie_glm(seed: int) -> TweedieRegressor:  # noqa: ARG001  (the fit is deterministic)
+def _tweedie_glm(seed: int) -> list[tuple[str, Any]]:  # noqa: ARG001  (the fit is deterministic)
     """Return a compound Poisson-gamma model: many customers spend nothing, the rest a skewed sum.
 
-    The second-order solver needs some ten iterations where the default one needs hundreds. `alpha` is
-    scikit-learn's default; it matters because the features overlap (spend of 14, 30, 60 and 91 days).
+    The second-order solver needs some ten iterations where the default one needs hundreds. `alpha` matters
+    because the features overlap (spend of 14, 30, 60 and 91 days).
     """
-    return TweedieRegressor(power=1.5, link="log", alpha=1.0, solver="newton-cholesky", max_iter=200)
+    glm = TweedieRegressor(power=1.5, link="log", alpha=GLM_ALPHA, solver="newton-cholesky", max_iter=200)
+    return [("columns", ColumnTransformer(_logs())), ("regressor", glm)]
+
+
+def _gradient_boosting(seed: int) -> list[tuple[str, Any]]:
+    logs = ColumnTransformer([("numerics", CustomerLogs(), list(NUMERIC_FEATURES))])
+    return [("columns", logs), ("regressor", RatioBoosting(random_state=seed))]
+
+
+def _bg_nbd(seed: int) -> list[tuple[str, Any]]:  # noqa: ARG001  (the fit is deterministic)
+    columns = ColumnTransformer([("history", "passthrough", list(BUYING_FEATURES))])
+    return [("columns", columns), ("regressor", BuyingModel())]
 
 
 def _regressor_class(dotted: str) -> type:
@@ -141,21 +156,20 @@ def _single_threaded(regressor_class: type, seed: int) -> Any:
         ) from exc
 
 
+def _no_steps(seed: int) -> list[tuple[str, Any]]:
+    raise AssertionError(f"a mean has members, no steps of its own (seed {seed})")
+
+
 _NAMED = {
-    "random_forest": EstimatorSpec(
-        name="random_forest",
-        numerics=RFM_FEATURES,
-        with_country=True,
-        logs=False,
-        labels_from_zero=False,
-        regressor=_random_forest,
-    ),
-    "tweedie_glm": EstimatorSpec(
-        name="tweedie_glm",
-        numerics=NUMERIC_FEATURES,
-        with_country=False,
-        logs=True,
-        labels_from_zero=True,
-        regressor=_tweedie_glm,
-    ),
+    spec.name: spec
+    for spec in (
+        EstimatorSpec("random_forest", (*RFM_FEATURES, COUNTRY), False, _random_forest),
+        EstimatorSpec("tweedie_glm", NUMERIC_FEATURES, True, _tweedie_glm),
+        EstimatorSpec("gradient_boosting", NUMERIC_FEATURES, True, _gradient_boosting),
+        EstimatorSpec("bg_nbd", BUYING_FEATURES, False, _bg_nbd),
+        EstimatorSpec(
+            "best_two", NUMERIC_FEATURES, True, _no_steps, ("tweedie_glm", "gradient_boosting", "bg_nbd")
+        ),
+    )
 }
+NAMES = tuple(_NAMED)

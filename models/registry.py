@@ -106,6 +106,8 @@ class Registry:
             libraries=card.libraries,
             pipeline=pipeline,
             level=card.level,
+            intervals=card.intervals,
+            importance=card.importance,
         )
         return model, card
 

@@ -1,8 +1,8 @@
 """Training of a model on labelled snapshots, and scoring with it: both functions of their arguments alone."""
 
 import json
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from hashlib import sha256
 from importlib.metadata import version as installed_version
 from platform import python_version_tuple
@@ -15,10 +15,13 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 from threadpoolctl import ThreadpoolController
 
-from models.estimators import COUNTRY, EstimatorSpec, make_estimator, spec_of
+from models.estimators import COUNTRY, ESTIMATORS_VERSION, EstimatorSpec, make_estimator, spec_of
+from models.explain import Importance, importance
 from models.features import FEATURES_VERSION, NUMERIC_FEATURES
 from models.holdout import is_holdout
+from models.intervals import Intervals, calibrated
 from models.metrics import performance
+from models.selection import best_members
 
 # Columns of a training frame, in the order in which they are hashed; `label_short` may be missing.
 TEXT_COLUMNS = ("CustomerID", COUNTRY)
@@ -58,6 +61,8 @@ class TrainedModel:
     libraries: dict[str, str]
     pipeline: Pipeline
     level: float = 1.0  # factor on every prediction, see `models.recalibration`
+    intervals: Intervals | None = None  # of predictions at level 1; None where too few were held out
+    importance: tuple[Importance, ...] = ()  # of the topics of features, on the hold-out
 
 
 def train(frame: pd.DataFrame, estimator: str, seed: int) -> TrainedModel:
@@ -69,15 +74,18 @@ def train(frame: pd.DataFrame, estimator: str, seed: int) -> TrainedModel:
     UnknownEstimatorError on an unknown name.
     """
     spec = spec_of(estimator)
-    pipeline = make_estimator(estimator, seed)
     checked = canonical_frame(frame)
     rows = checked[~is_holdout(checked["CustomerID"])]
     if rows.empty:
         raise FrameError(f"all {len(checked)} rows belong to hold-out customers: none is left to train on")
-    _fit(spec, pipeline, rows)
+    members: tuple[str, ...] = ()
+    if spec.candidates:
+        members = best_members(rows, spec.candidates, lambda name, part: _fitted(spec_of(name), seed, part))
+    pipeline = _fitted(spec, seed, rows, members)
     parameters = regressor_parameters(pipeline)
-    return TrainedModel(
-        version=version_of(checked, estimator, {**parameters, "features": spec.features, "seed": seed}),
+    identity = {**parameters, "features": spec.features, "pipeline": ESTIMATORS_VERSION, "seed": seed}
+    model = TrainedModel(
+        version=version_of(checked, estimator, identity),
         estimator=estimator,
         seed=seed,
         parameters=parameters,
@@ -92,6 +100,13 @@ def train(frame: pd.DataFrame, estimator: str, seed: int) -> TrainedModel:
         horizon_scale=horizon_scale(rows),
         libraries=library_versions(),
         pipeline=pipeline,
+    )
+    held_out = _newest_holdout(checked)
+    # The fit learns nothing from the hold-out: these say how far it errs on customers it has not seen.
+    return replace(
+        model,
+        intervals=calibrated(predict(model, held_out), held_out["label"].to_numpy(np.float64)),
+        importance=tuple(importance(partial(predict, model), model.features, held_out)),
     )
 
 
@@ -119,8 +134,7 @@ def holdout_performance(model: TrainedModel, frame: pd.DataFrame) -> dict[str, f
 
     One window, so that each customer counts once; every measure is None where no customer is held out.
     """
-    newest = frame[frame["window_end"] == frame["window_end"].max()]
-    held_out = newest[is_holdout(newest["CustomerID"])]
+    held_out = _newest_holdout(frame)
     return performance(held_out["label"], predict(model, held_out), held_out["SampleWeight"])
 
 
@@ -200,8 +214,7 @@ def library_versions() -> dict[str, str]:
 def regressor_parameters(pipeline: Pipeline) -> dict[str, Any]:
     """Return the parameters of the pipeline's regressor as JSON values; what is none by its `repr`."""
     given = pipeline.named_steps["regressor"].get_params(deep=False)
-    plain = (str, int, float, bool, type(None))
-    return {name: value if isinstance(value, plain) else repr(value) for name, value in sorted(given.items())}
+    return {name: _json_value(value) for name, value in sorted(given.items())}
 
 
 def iso_utc(moment: pd.Timestamp) -> str:
@@ -213,8 +226,22 @@ def iso_utc(moment: pd.Timestamp) -> str:
     return moment.tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _fit(spec: EstimatorSpec, pipeline: Pipeline, rows: pd.DataFrame) -> None:
-    """Fit `pipeline` in place, one thread, weighted where the regressor takes weights."""
+def _json_value(value: Any) -> Any:
+    if isinstance(value, str | int | float | bool | type(None)):
+        return value
+    if isinstance(value, list) and all(isinstance(item, tuple) for item in value):
+        return {name: regressor_parameters(pipeline) for name, pipeline in value}  # members of a mean
+    return repr(value)
+
+
+def _newest_holdout(frame: pd.DataFrame) -> pd.DataFrame:
+    newest: pd.DataFrame = frame[frame["window_end"] == frame["window_end"].max()]
+    return newest[is_holdout(newest["CustomerID"])]
+
+
+def _fitted(spec: EstimatorSpec, seed: int, rows: pd.DataFrame, members: tuple[str, ...] = ()) -> Pipeline:
+    """Return the pipeline fitted to `rows`, by one thread, weighted where the regressor takes weights."""
+    pipeline = make_estimator(spec.name, seed, members)
     labels = rows["label"].to_numpy(np.float64)
     if spec.labels_from_zero:
         labels = np.maximum(labels, 0.0)
@@ -230,6 +257,7 @@ def _fit(spec: EstimatorSpec, pipeline: Pipeline, rows: pd.DataFrame) -> None:
             pipeline.fit(rows[list(spec.features)], labels, **weighted)
         except (ValueError, TypeError) as exc:
             raise FrameError(f"{spec.name} cannot be fitted on {len(rows)} rows: {exc}") from exc
+    return pipeline
 
 
 @lru_cache(maxsize=1)

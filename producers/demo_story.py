@@ -109,6 +109,7 @@ FEATURES_OF: dict[str, frozenset[str]] = {
     "whales": frozenset({"TotalQuantity", "AvgQuantity", "Monetary"}),
     "country": frozenset({"Country"}),
     "basket": frozenset({"Frequency", "NumProducts", "TotalQuantity", "Monetary"}),
+    "orders": frozenset({"Recency", "Frequency", "NumOrders", "Monetary"}),
 }
 
 

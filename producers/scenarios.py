@@ -20,12 +20,14 @@ OTHER_COUNTRIES = ("Germany", "France", "EIRE", "Spain", "Netherlands", "Belgium
 
 ACCEPTED = (
     "price:+20%@2011-06-06, churn:30%@DATE, newcomers:25%@DATE, whales:3x@DATE, country:10%@DATE,"
-    " basket:-30%@DATE; growing over 8 weeks with ~8w (or ~56d) after the date"
+    " basket:-30%@DATE, orders:-30%@DATE; growing over 8 weeks with ~8w (or ~56d) after the date;"
+    " over after a date (that day the old course again): price:+900%@2011-06-06..2011-07-04"
 )
 
 _SPEC = re.compile(
     r"(?P<kind>[a-z]+):(?P<amount>[+-]?\d{1,4}(?:\.\d{1,4})?)(?P<unit>%|x)"
-    r"@(?P<date>\d{4}-\d{2}-\d{2})(?:(?:~|:over )(?P<length>\d{1,4})(?P<step>[dw]))?"
+    r"@(?P<date>\d{4}-\d{2}-\d{2})(?:\.\.(?P<until>\d{4}-\d{2}-\d{2}))?"
+    r"(?:(?:~|:over )(?P<length>\d{1,4})(?P<step>[dw]))?"
 )
 
 
@@ -38,11 +40,12 @@ class Kind(StrEnum):
     WHALES = "whales"  # the top 2% of customers buy larger quantities
     COUNTRY = "country"  # a share of the customers of the United Kingdom moves abroad
     BASKET = "basket"  # a share of the lines is not bought
+    ORDERS = "orders"  # a share of the orders is not placed
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One change, full from `onset` on, or growing linearly over `ramp_s` seconds.
+    """One change, full from `onset` on, or growing linearly over `ramp_s` seconds; gone from `until` on.
 
     `change_ppm` is a relative change (price, whales) or a share (the others), in millionths. `customers` are
     those whom `whales` means; None takes 2% of all by a hash of their id, for a feed not known beforehand.
@@ -53,11 +56,12 @@ class Scenario:
     onset: int  # event time, epoch seconds
     ramp_s: int = 0
     customers: frozenset[str] | None = None
+    until: int | None = None  # event time, epoch seconds; None: for good
 
     def level_ppm(self, line: Line) -> int:
         """Return how much of the change is in force at a line's event time: 0 to `change_ppm`."""
         time = event_time(line)
-        if time is None or time < self.onset:
+        if time is None or time < self.onset or (self.until is not None and time >= self.until):
             return 0
         elapsed_s = time - self.onset
         return self.change_ppm if elapsed_s >= self.ramp_s else self.change_ppm * elapsed_s // self.ramp_s
@@ -77,21 +81,30 @@ def parse(text: str) -> Scenario:
     if found is None or found["kind"] not in set(Kind):
         raise _refused(text, "it has none of the accepted forms")
     kind = Kind(found["kind"])
-    try:
-        day = datetime.strptime(found["date"], "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise _refused(text, f"{found['date']} is not a date") from None
+    onset = _date(text, found["date"])
+    until = None if found["until"] is None else _date(text, found["until"])
+    if until is not None and until <= onset:
+        raise _refused(text, "it ends before it begins")
     number = float(found["amount"])
     change = number - 1 if found["unit"] == "x" else number / 100
     if kind in {Kind.PRICE, Kind.WHALES}:
         if change <= -1 or change == 0:
             raise _refused(text, "the change must be above -100% and not zero")
     else:
-        change = -change if kind is Kind.BASKET else change
+        change = -change if kind in {Kind.BASKET, Kind.ORDERS} else change
         if found["unit"] == "x" or not 0 < change <= 1:
-            raise _refused(text, "the share must be above 0% and at most 100%, and below zero for basket")
+            raise _refused(
+                text, "the share must be above 0% and at most 100%, and below zero for basket, orders"
+            )
     ramp_s = int(found["length"] or 0) * DAY_S * (7 if found["step"] == "w" else 1)
-    return Scenario(kind, round(change * MILLION), int(day.timestamp()), ramp_s)
+    return Scenario(kind, round(change * MILLION), onset, ramp_s, until=until)
+
+
+def _date(text: str, day: str) -> int:
+    try:
+        return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise _refused(text, f"{day} is not a date") from None
 
 
 def prepared(scenarios: Iterable[Scenario], read: Callable[[], Iterable[Line]]) -> tuple[Scenario, ...]:
@@ -122,7 +135,10 @@ def fingerprint(scenarios: Sequence[Scenario]) -> str:
     for scenario in scenarios:
         chosen = ",".join(sorted(scenario.customers or ()))
         digest = blake2b(chosen.encode(), digest_size=4).hexdigest() if chosen else ""
-        parts.append(f"{scenario.kind}:{scenario.change_ppm}@{scenario.onset}~{scenario.ramp_s}{digest}")
+        until = "" if scenario.until is None else f"..{scenario.until}"
+        parts.append(
+            f"{scenario.kind}:{scenario.change_ppm}@{scenario.onset}{until}~{scenario.ramp_s}{digest}"
+        )
     return ";".join(parts)
 
 
@@ -235,6 +251,14 @@ def _basket(scenario: Scenario, lines: Iterator[NumberedLine]) -> Iterator[Numbe
             yield number, line
 
 
+def _orders(scenario: Scenario, lines: Iterator[NumberedLine]) -> Iterator[NumberedLine]:
+    # By the invoice, so that an order comes whole or not at all.
+    for number, line in lines:
+        level, invoice = scenario.level_ppm(line), line.get("InvoiceNo")
+        if not level or not isinstance(invoice, str) or hash_ppm(scenario.salt, invoice) >= level:
+            yield number, line
+
+
 _STEPS: dict[Kind, Callable[[Scenario, Iterator[NumberedLine]], Iterator[NumberedLine]]] = {
     Kind.PRICE: _price,
     Kind.CHURN: _churn,
@@ -242,4 +266,5 @@ _STEPS: dict[Kind, Callable[[Scenario, Iterator[NumberedLine]], Iterator[Numbere
     Kind.WHALES: _whales,
     Kind.COUNTRY: _country,
     Kind.BASKET: _basket,
+    Kind.ORDERS: _orders,
 }

@@ -141,7 +141,15 @@ class Worker:
         assert self.producer is not None
         topics = catalogue(self.settings)
         if tp.topic == topics.transactions.name:
-            shard = Shard(tp, self.settings, self.producer, self.gate, self._seek, self.spawn)
+            shard = Shard(
+                tp,
+                self.settings,
+                self.producer,
+                self.gate,
+                self._seek,
+                self.spawn,
+                self.metrics.observe_window_close_seconds,
+            )
             self.shards[tp] = shard
             await until_loaded(shard.load)
         elif tp == owner_tp(self.settings):

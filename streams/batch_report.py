@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 from rich.box import SIMPLE
 from rich.console import RenderableType
 from rich.table import Column, Table
@@ -133,6 +134,8 @@ def card_report(card: Card) -> Iterator[RenderableType]:
         f" {training.rows:,} rows of {training.customers:,} customers",
         "as of": card.requested_at or "-",
         "parent": card.parent or "-",
+        "level": f"{card.level:g}" + (f" times the fit of {card.recalibrates}" if card.recalibrates else ""),
+        "answers a drift of": _date(card.onset) if card.onset else "-",
         "gate": card.gate["reason"] if card.gate else "none: trained by hand",
         "features": ", ".join(card.features),
         "libraries": ", ".join(f"{name} {version}" for name, version in sorted(card.libraries.items())),
@@ -142,6 +145,43 @@ def card_report(card: Card) -> Iterator[RenderableType]:
         table.add_row(name, Text(value))
     yield table
     yield metrics_table(card.metrics)
+
+
+def card_differences(card: Card, other: Card) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which two cards differ, nested ones as `metrics.nmae`, each with both values.
+
+    What the gate saw and the hashes of files are left out: each version has its own.
+    """
+    left, right = (dict(_flat(msgspec.to_builtins(one))) for one in (card, other))
+    names = [*left, *(name for name in right if name not in left)]
+    passed_over = ("gate.", "gate", "artefacts.")
+    return {
+        name: (left.get(name), right.get(name))
+        for name in names
+        if left.get(name) != right.get(name) and not name.startswith(passed_over)
+    }
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def differences_table(version: str, other: str, found: Mapping[str, tuple[Any, Any]]) -> Table:
+    """Return the differences of two cards, as `card_differences` found them."""
+    table = Table("", Column(version), Column(other))
+    for name, values in found.items():
+        table.add_row(Text(name), *(Text(_told(value)) for value in values))
+    return table
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, float):
+        return _figure(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _drifts_table(drifts: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:

@@ -1,5 +1,6 @@
 """What one evaluation hands to the next: kept in the evaluation itself, so that a verdict can be replayed."""
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -7,20 +8,48 @@ import msgspec
 from streams.detectors.track_record import TrackRecord
 from streams.grid import from_iso
 from streams.policy import PolicyState
+from streams.remedies import Action, Episode
 
 EVALUATION = "clv.evaluation.v1"  # the type of the CloudEvent that carries it
+
+
+class Purpose(StrEnum):
+    """Why a model runs beside the champion."""
+
+    ROLLBACK = "rollback"  # it was replaced, and comes back if it proves better after all
+    SHADOW = "shadow"  # the gate let it through, and it has to prove itself before it serves
+
+
+class Rival(msgspec.Struct, frozen=True, kw_only=True):
+    """A model beside the champion since the window end `since`, scored on the same windows.
+
+    `reviews` counts the requests to settle it. `retrained_at` and `onset` are those of the request that
+    retrained a model in shadow; None where it was recalibrated.
+    """
+
+    version: str
+    purpose: Purpose
+    since: int
+    reviews: int = 0
+    retrained_at: int | None = None
+    onset: int | None = None
 
 
 class Request(msgspec.Struct, frozen=True):
     """A request for a model: its event's id, the window that asked, the window from which it takes effect.
 
     `champion` is the version that served then, which a challenger has to beat; None before the first.
+    `onset` is the end of the first window of the drift it answers; None where there is none. `rival` is
+    what a review holds against the champion.
     """
 
     request_id: str
     requested_at: int
     effective_from: int
     champion: str | None
+    action: Action = Action.RETRAIN
+    onset: int | None = None
+    rival: Rival | None = None
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -49,6 +78,9 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
     serving: tuple[Serving, ...] = ()
     pending: tuple[Request, ...] = ()
     first_requested: int | None = None  # when a first model was last asked for
+    last_request: int | None = None  # when a recalibration or a retrain was last asked for
+    episode: Episode | None = None
+    rival: Rival | None = None
     applied_by_hand: tuple[str, ...] = ()  # names of the hand-made decisions that have taken effect
     policies: dict[str, PolicyState] = {}
     detectors: dict[str, dict[str, Any] | None] = {}

@@ -204,6 +204,49 @@ def model_promote(
     typer.echo(manual_decisions.in_words(decision))
 
 
+@model.command("request")
+def model_request(
+    reason: Annotated[str, typer.Option(help="Why; it stands in the log of decisions.")],
+) -> None:
+    """Ask for a retrain at the next window not yet evaluated; the gate decides on it as on any other."""
+    from streams import logs, manual_decisions
+    from streams.broker_errors import quiet_clients
+    from streams.settings import load_settings
+
+    settings = load_settings()
+    logs.configure(settings, process="model")
+    with quiet_clients():
+        decision = manual_decisions.request(settings, reason=reason)
+    typer.echo(manual_decisions.in_words(decision))
+
+
+@model.command("diff")
+def model_diff(
+    version: Annotated[str, typer.Argument(help="A version, as `list` shows it.")],
+    other: Annotated[str, typer.Argument(help="The version to hold against it.")],
+    registry_dir: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show in what two versions differ: what they learned from, how, and how they did."""
+    import msgspec
+    from rich.console import Console
+
+    from models.registry import Registry
+    from streams.batch import registry_errors
+    from streams.batch_report import card_differences, differences_table
+    from streams.settings import load_settings
+
+    registry = Registry(load_settings(registry_dir=registry_dir).registry_dir)
+    with registry_errors():
+        found = card_differences(registry.card(version), registry.card(other))
+    if as_json:
+        typer.echo(msgspec.json.encode(found))
+    elif found:
+        Console(soft_wrap=True).print(differences_table(version, other, found), highlight=False)
+    else:
+        typer.echo(f"{version} and {other} do not differ")
+
+
 @model.command("rollback")
 def model_rollback(
     reason: Annotated[str, typer.Option(help="Why; it stands in the log of decisions.")],

@@ -84,8 +84,7 @@ class DecisionFollower(LogFollower):
             for name, made in missed.items():
                 effective_from = evaluated + self.settings.hop_s
                 decision = replace(made.decision, nonce=name, effective_from=effective_from)
-                assert decision.version is not None
-                event = await self._send(decision.version, decision)
+                event = await self._send(decision.key, decision)
                 self.log.add(made.position, event)
                 log.warning(
                     "decision put off: its window was evaluated before it came",

@@ -12,9 +12,11 @@ class Outcome(StrEnum):
     """What became of a request, or what a person did."""
 
     PROMOTED = "promoted"
+    SHADOWED = "shadowed"  # the gate let it through, and it runs beside the champion first
     KEPT = "kept"
     EXPIRED = "expired"  # nobody decided in time
     ROLLED_BACK = "rolled_back"
+    REQUESTED = "requested"  # a person asks for a retrain
 
 
 KIND = "clv.model.{}.v1"
@@ -34,6 +36,11 @@ class Decision:
     card: dict[str, Any] | None = None
     nonce: str | None = None  # tells two equal decisions of a person apart
     effective_from: int | None = None  # made by hand: the window it was meant for, or was put off to
+
+    @property
+    def key(self) -> str:
+        """The key of its record: the request, or the version; where a person asks for one, the nonce."""
+        return self.request_id or self.version or self.nonce or ""
 
     @property
     def takes_effect_at(self) -> int:
@@ -64,10 +71,10 @@ class Decision:
             data = event["data"]
             outcome = Outcome(data["outcome"])
             version, request_id = data["version"], data["request_id"]
-            if outcome in {Outcome.PROMOTED, Outcome.ROLLED_BACK}:
+            if outcome in {Outcome.PROMOTED, Outcome.ROLLED_BACK, Outcome.SHADOWED}:
                 if not isinstance(version, str):
                     raise ValueError(f"a decision `{outcome}` names no version")
-            elif request_id is None:
+            elif request_id is None and outcome is not Outcome.REQUESTED:
                 raise ValueError(f"a decision `{outcome}` answers no request")
             if not isinstance(request_id, str | None):
                 raise ValueError(f"request_id {request_id!r} is not text")

@@ -16,7 +16,6 @@ from streams.consumption import Batch
 from streams.decision_follower import DecisionFollower
 from streams.decisions import DecisionLog
 from streams.detectors.evidently import waits_for_comparison
-from streams.detectors.interface import LOOK_BACK_HOPS
 from streams.evaluation import Evaluated, Evaluator
 from streams.faults import strike
 from streams.grid import iso
@@ -24,6 +23,7 @@ from streams.history import History
 from streams.joining import Joiner, Snapshot
 from streams.kafka_io import read_to_end, send_event
 from streams.log_follower import GivenBackError
+from streams.retention import retained_s
 from streams.settings import Settings
 from streams.snapshots import decode_chunk
 from streams.topics import catalogue
@@ -204,9 +204,7 @@ class EvaluateOwner:
         """Drop windows that no later evaluation looks at: those of the reference stay."""
         carry, settings = self.carry, self.settings
         assert carry.window_end is not None
-        longest = max(settings.horizon_days, settings.monitor_horizon_days, settings.window_days)
-        hops = max(-(-longest // settings.window_hop_days) + 4, LOOK_BACK_HOPS)
-        before = carry.window_end - hops * settings.hop_s
+        before = carry.window_end - retained_s(settings)
         keep = {end for end in self.history.windows if carry.refers_to(end, settings.reference_least_s)}
         self.history.forget(before, keep | {request.requested_at for request in carry.pending})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,7 @@ class Shard:
     gate: Gate
     seek: Callable[[TP, int], Any]
     spawn: Callable[[Coroutine[Any, Any, None]], None]  # runs something beside the agent
+    observe_close: Callable[[float], None]  # told how long a batch took that closed windows, seconds
     state: PartitionState | None = None
     committable: int | None = None  # the offset up to which everything is stored
     stored: Counters = field(default_factory=Counters)  # as of the newest checkpoint acknowledged
@@ -141,6 +143,7 @@ class Shard:
             self.gate.open(self.tp, state.read_offset)
             await self.seek(self.tp, state.read_offset + 1)
             return
+        started = time.perf_counter()
         try:
             applied = self._apply(batch)
         except Exception as exc:  # noqa: BLE001  (whatever it is, the half-changed state must go)
@@ -148,6 +151,8 @@ class Shard:
             self._failed_until = max(self._failed_until, batch.offsets[-1])
             await self.reload(state, "a batch failed", exc)
             return
+        if any(cut.parts for cut in applied.cuts):
+            self.observe_close(time.perf_counter() - started)
         if batch.offsets[-1] >= self._failed_until:
             self._failures = 0
         try:

@@ -1,4 +1,4 @@
-"""Decisions about models that a person makes: promote a version, or go back to the one before."""
+"""Decisions about models that a person makes: promote a version, go back to the one before, ask for one."""
 
 import uuid
 from collections.abc import Iterator
@@ -72,8 +72,25 @@ def rollback(settings: Settings, *, reason: str) -> Decision:
     return _decide(settings, now, Outcome.ROLLED_BACK, before, reason)
 
 
+def request(settings: Settings, *, reason: str) -> Decision:
+    """Write that a retrain is to be asked for at the next window not yet evaluated; return it.
+
+    The request then goes the way of any other, through the gate. Raises UserError: STATE where no window has
+    been evaluated yet, BROKER.
+    """
+    now = service(settings)
+    decision = _by_hand(settings, now, Outcome.REQUESTED, None, reason)
+    _send(settings, decision)
+    return decision
+
+
 def in_words(decision: Decision) -> str:
     """Return a hand-made decision as a sentence."""
+    if decision.outcome is Outcome.REQUESTED:
+        return (
+            "requested: a retrain is asked for at the next window not yet evaluated, which ends at"
+            f" {iso(decision.takes_effect_at)} or later, unless a model is on its way then"
+        )
     instead = f" instead of {decision.parent}" if decision.parent else ""
     outcome = decision.outcome.value.replace("_", " ")
     return (
@@ -104,7 +121,7 @@ def service(settings: Settings) -> Service:
     waiting = [
         made.decision.version
         for name, made in decision_log.by_hand.items()
-        if name not in carry.applied_by_hand
+        if name not in carry.applied_by_hand and made.decision.version is not None
     ]
     return Service(carry.window_end, [carry.champion, *waiting][-1], tuple(decisions))
 
@@ -135,7 +152,15 @@ def _decide(settings: Settings, now: Service, outcome: Outcome, version: str, re
         raise UserError(f"model {version} serves already", code=ExitCode.STATE)
     with registry_errors():
         Registry(settings.registry_dir).load(version)
-    decision = Decision(
+    decision = _by_hand(settings, now, outcome, version, reason)
+    _send(settings, decision)
+    return decision
+
+
+def _by_hand(
+    settings: Settings, now: Service, outcome: Outcome, version: str | None, reason: str
+) -> Decision:
+    return Decision(
         outcome=outcome,
         reason=reason,
         window_end=now.window_end,
@@ -144,13 +169,10 @@ def _decide(settings: Settings, now: Service, outcome: Outcome, version: str, re
         nonce=uuid.uuid4().hex,
         effective_from=now.window_end + settings.hop_s,
     )
-    _send(settings, decision)
-    return decision
 
 
 def _send(settings: Settings, decision: Decision) -> None:
     """Write a decision and wait until every replica in sync has it."""
-    assert decision.version is not None
     try:
         producer = KafkaProducer(
             bootstrap_servers=settings.bootstrap_servers.split(","),
@@ -162,7 +184,7 @@ def _send(settings: Settings, decision: Decision) -> None:
         try:
             producer.send(
                 catalogue(settings).models.name,
-                key=decision.version.encode(),
+                key=decision.key.encode(),
                 value=cloudevents.encode(decision.to_event(settings.event_source)),
                 headers=cloudevents.HEADERS,
                 partition=0,

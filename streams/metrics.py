@@ -93,6 +93,10 @@ class WorkerMetrics:
         """Note how long an evaluation took."""
         self.evaluation_seconds.observe(seconds)
 
+    def observe_window_close_seconds(self, seconds: float) -> None:
+        """Note how long a batch took that closed windows."""
+        self.window_close_seconds.observe(seconds)
+
     def observe_refused_snapshot(self) -> None:
         """Note a message of the log of snapshots that could not be used."""
         with self._lock:
@@ -175,7 +179,7 @@ class RetrainMetrics:
     def _collect(self) -> Iterator[Metric]:
         families = _Families("retrain")
         with self._lock:
-            pending, last = self._requests.pending, self._requests.last
+            pending, last, gate = self._requests.pending, self._requests.last, self._requests.gate
             trainings = sorted(self._trainings.items())
         for outcome, count in trainings:
             families.add("clv_trainings_total", count, outcome)
@@ -183,6 +187,12 @@ class RetrainMetrics:
         if last is not None:
             families.add("clv_last_decision_info", 1, last.outcome.value, last.version or "")
             families.add("clv_last_decision_timestamp_seconds", last.window_end)
+        if gate is not None:
+            families.add("clv_gate_probability_better", gate.probability_better)
+            families.add("clv_gate_probability_required", gate.probability_required)
+            for model, figures in gate.measures.items():
+                for metric, value in figures.items():
+                    families.add("clv_gate_performance", value, model, metric)
         return families.all()
 
 
@@ -255,18 +265,30 @@ def _add_evaluations(families: _Families, view: EvaluationView, settings: Settin
     families.add("clv_snapshots_refused_total", view.refused_snapshots)
     for partition in range(settings.partitions):
         families.add("clv_window_waiting", partition in view.waiting_for, partition)
+    if view.last_action is not None:
+        end, action = view.last_action
+        families.add("clv_last_action_info", 1, action)
+        families.add("clv_last_action_timestamp_seconds", end)
     if view.latest is not None:
         _add_window(families, view.latest, str(settings.monitor_horizon_days))
 
 
 def _add_window(families: _Families, window: LatestWindow, monitored: str) -> None:
     families.add("clv_window_end_timestamp_seconds", window.window_end)
+    families.add("clv_window_partial", window.partial)
     families.add("clv_window_lines", window.lines)
     families.add("clv_window_customers", window.customers)
     families.add("clv_split_customers", window.split_customers)
     families.add("clv_model_refused", window.model_refused)
     for state in sorted({*STATES, window.state}):
         families.add("clv_drift_state", state == window.state, state)
+    for drift_type, confirmed in window.confirmed.items():
+        families.add("clv_drift_confirmed", confirmed, drift_type)
+    families.add("clv_verdict_missing", window.verdict_missing)
+    for cause in window.causes:
+        families.add("clv_drift_cause_rank", cause.rank, cause.feature, cause.scale_weeks, cause.scope)
+        labels = (cause.feature, cause.scale_weeks, cause.scope, cause.unit)
+        families.add("clv_drift_cause_effect", cause.effect, *labels)
     for name, found in window.detectors.items():
         for verdict in ("drift", "quiet", "cannot_tell"):
             families.add("clv_detector_verdict", verdict == found.state, name, verdict)
@@ -277,8 +299,15 @@ def _add_window(families: _Families, window: LatestWindow, monitored: str) -> No
     if window.drifted_columns is not None:
         families.add("clv_drifted_columns_count", window.drifted_columns)
         families.add("clv_drift_share", window.drifted_columns / window.columns)
+    _add_performance(families, window, monitored)
+
+
+def _add_performance(families: _Families, window: LatestWindow, monitored: str) -> None:
     if window.version is not None:
         families.add("clv_model_info", 1, window.version)
+    for horizon, errors in window.estimated.items():
+        for metric, value in errors.items():
+            families.add("clv_model_error_estimated", value, metric, horizon)
     for horizon, figures in window.matured.items():
         for metric, value in figures.items():
             families.add("clv_model_performance_matured", value, metric, horizon)

@@ -5,13 +5,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from streams.decisions import Decision
-from streams.evaluation import DETECTED
+from streams.decisions import Decision, Outcome
+from streams.draft import DETECTED
 from streams.grid import from_iso
 from streams.metrics_table import DRIFT_TYPES
 from streams.partition import PartitionState
-from streams.policy import Action
+from streams.policy import State
+from streams.remedies import REQUESTS
 from streams.state_config import Counters
+
+NO_ACTION = "none"
+ESTIMATED = ("absolute_log_error", "mae")  # what is estimated of the error until labels mature
+GATED = ("champion", "challenger")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,32 @@ def watermark_delay_s(views: Iterable[PartitionView]) -> int | None:
     return max(known) - min(known) if known else None
 
 
+class CauseView(NamedTuple):
+    """A cause of drift: its rank (1 leads), and its effect in `unit`.
+
+    `scope` says whose change it is: `all`, or as the detector names it. One country is not told from another
+    here, so that the scopes stay few.
+    """
+
+    feature: str
+    scale_weeks: int
+    scope: str
+    unit: str
+    rank: int
+    effect: float
+
+    @classmethod
+    def ranked(cls, causes: list[dict[str, Any]]) -> "tuple[CauseView, ...]":
+        """Read a verdict's causes, the strongest first; of those alike but for the country the first."""
+        found: dict[tuple[str, int, str], CauseView] = {}
+        for rank, cause in enumerate(causes, start=1):
+            feature, weeks, segment = str(cause["feature"]), int(cause["scale_weeks"]), str(cause["segment"])
+            scope = segment.partition("=")[0] or "all"
+            view = cls(feature, weeks, scope, str(cause["unit"]), rank, float(cause["effect"]))
+            found.setdefault((feature, weeks, scope), view)
+        return tuple(found.values())
+
+
 class DetectorView(NamedTuple):
     """What a detector said of the latest window; figures are None where it gave none."""
 
@@ -105,7 +136,10 @@ class LatestWindow:
     """What the newest evaluation says."""
 
     window_end: int
+    partial: bool
     state: str
+    confirmed: dict[str, bool]  # by drift type
+    action: str
     lines: int
     customers: int
     split_customers: int
@@ -115,17 +149,27 @@ class LatestWindow:
     scores: dict[str, float]
     drifted_columns: int | None  # None where nothing was compared
     columns: int
+    causes: tuple["CauseView", ...]
+    # Whether the acting detector was mute on a whole window; None while there is no reference.
+    verdict_missing: bool | None
     matured: dict[str, dict[str, float]]  # by horizon in days; None figures left out
+    estimated: dict[str, dict[str, float]]  # of the error, by horizon in days
     r2_reference: float | None
 
     @classmethod
     def of(cls, data: dict[str, Any], acting_detector: str) -> "LatestWindow":
         """Read an evaluation's data; raises KeyError, TypeError or ValueError where it is none."""
-        verdict = data["verdicts"].get(acting_detector) or {"scores": {}, "columns": 0}
-        reference = data["carry"]["r2_reference"]
+        acting = data["verdicts"].get(acting_detector)
+        verdict = acting or {"scores": {}, "columns": 0, "causes": []}
+        reference, policies = data["carry"]["r2_reference"], data["carry"]["policies"]
         return cls(
             window_end=from_iso(data["window_end"]),
+            partial=bool(data["partial"]),
             state=str(data["state"]),
+            confirmed={
+                kind: kind in policies and policies[kind]["state"] == State.CONFIRMED for kind in DRIFT_TYPES
+            },
+            action=str(data["action"]),
             lines=int(data["lines"]),
             customers=int(data["customers"]),
             split_customers=int(data["split_customers"]),
@@ -135,10 +179,16 @@ class LatestWindow:
             scores={str(name): float(score) for name, score in verdict["scores"].items()},
             drifted_columns=int(verdict["drifted_columns"]) if verdict["columns"] else None,
             columns=int(verdict["columns"]),
+            causes=CauseView.ranked(verdict["causes"]),
+            verdict_missing=None if acting is None else acting["drift"] is None and not data["partial"],
             matured={
                 str(days): _numbers(figures)
                 for days, figures in data["performance"].items()
                 if figures["status"] == "matured"
+            },
+            estimated={
+                str(days): {name: float(found[name]) for name in ESTIMATED if found[name] is not None}
+                for days, found in data["error_estimates"].items()
             },
             r2_reference=None if reference is None else float(reference["r2"]),
         )
@@ -158,7 +208,10 @@ class EvaluationView:
     windows: set[str] = field(default_factory=set)
     # By type and when it was first suspected: the end of the window that confirmed it.
     drifts: dict[tuple[str, str], int] = field(default_factory=dict)
-    decisions: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys((outcome.value for outcome in Outcome), 0)
+    )
+    last_action: tuple[int, str] | None = None  # the newest window that asked for something, and for what
     refused_snapshots: int = 0
     waiting_for: frozenset[int] = frozenset()
     _decided: set[str] = field(default_factory=set)  # requests on which a decision stands
@@ -169,6 +222,9 @@ class EvaluationView:
         self.windows.add(event["data"]["window_end"])
         if self.latest is None or window.window_end >= self.latest.window_end:
             self.latest = window
+        if window.action != NO_ACTION:
+            asked = (window.window_end, window.action)
+            self.last_action = max(asked, self.last_action or asked)
 
     def observe_drift_event(self, event: dict[str, Any]) -> None:
         """Take a drift event; those that confirm a drift are counted."""
@@ -194,7 +250,7 @@ class EvaluationView:
         if key in self._decided:
             return
         self._decided.add(key)
-        self.decisions[decision.outcome.value] = self.decisions.get(decision.outcome.value, 0) + 1
+        self.decisions[decision.outcome.value] += 1
 
 
 @dataclass
@@ -221,6 +277,24 @@ class ComparisonView:
         self.status[data["window_end"]] = status
 
 
+class GateView(NamedTuple):
+    """What the gate saw: measures by model (champion, challenger), and how sure it was."""
+
+    measures: dict[str, dict[str, float]]
+    probability_better: float | None
+    probability_required: float
+
+    @classmethod
+    def of(cls, gate: dict[str, Any]) -> "GateView":
+        """Read the gate's part of a decision; raises KeyError, TypeError or ValueError where it is none."""
+        better = gate["probability_better"]
+        return cls(
+            measures={model: _numbers(gate[model]) for model in GATED},
+            probability_better=None if better is None else float(better),
+            probability_required=float(gate["probability_required"]),
+        )
+
+
 @dataclass
 class RequestView:
     """Requests for a model and the decisions on them, as the logs have them."""
@@ -228,6 +302,7 @@ class RequestView:
     requests: set[str] = field(default_factory=set)
     decided: set[str] = field(default_factory=set)
     last: Decision | None = None
+    gate: GateView | None = None  # of the newest decision that went through the gate
 
     @property
     def pending(self) -> int:
@@ -236,7 +311,7 @@ class RequestView:
 
     def observe_request(self, event: dict[str, Any]) -> None:
         """Take a drift event; one that asks for a model is a request."""
-        if event["data"]["action"] == Action.RETRAIN:
+        if event["data"]["action"] in REQUESTS:
             self.requests.add(str(event["id"]))
 
     def observe_decision(self, event: dict[str, Any]) -> None:
@@ -244,6 +319,8 @@ class RequestView:
         decision = Decision.from_event(event)
         if decision.request_id is not None and decision.request_id in self.decided:
             return
+        if decision.gate is not None:
+            self.gate = GateView.of(decision.gate)
         if decision.request_id is not None:
             self.decided.add(decision.request_id)
         self.last = decision

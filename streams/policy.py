@@ -1,11 +1,9 @@
-"""The policy: verdicts of windows in a row become a state and an action."""
+"""The policy: verdicts of windows in a row become a state."""
 
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
-
-from models.features import DAY_S
 
 
 class State(StrEnum):
@@ -17,28 +15,17 @@ class State(StrEnum):
     RESOLVED = "resolved"
 
 
-class Action(StrEnum):
-    """What is asked for at a window."""
-
-    NONE = "none"
-    RECALIBRATE = "recalibrate"
-    RETRAIN = "retrain"
-    ASK = "ask"
-
-
 class PolicyState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the policy carries from window to window.
 
     `onset` is the end of the first window of the drift (epoch seconds), None exactly where all is quiet.
     `drift_run` and `quiet_run` count windows in a row with and without drift; one of them is zero.
-    `last_request` is the end of the window at which a retrain was last asked for.
     """
 
     state: State = State.QUIET
     onset: int | None = None
     drift_run: int = 0
     quiet_run: int = 0
-    last_request: int | None = None
 
     def __post_init__(self) -> None:
         if (self.state is State.QUIET) != (self.onset is None):
@@ -60,21 +47,14 @@ class PolicyState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Step(NamedTuple):
-    """The state after a window, what to do, and whether the verdict on the stream changed."""
+    """The state after a window, and whether it is another one than before."""
 
     state: PolicyState
-    action: Action
     changed: bool
 
 
 def step(
-    state: PolicyState,
-    *,
-    window_end: int,
-    drift: bool | None,
-    confirm_windows: int,
-    resolve_windows: int,
-    cooldown_days: int,
+    state: PolicyState, *, window_end: int, drift: bool | None, confirm_windows: int, resolve_windows: int
 ) -> Step:
     """Return what the verdict on the window that ends at `window_end` (epoch seconds) makes of `state`.
 
@@ -84,33 +64,23 @@ def step(
     | suspected           | confirmed at the `confirm_windows`th | quiet; no onset                  |
     | confirmed           | confirmed                            | resolved at `resolve_windows`th  |
 
-    The windows of a run follow each other; with `confirm_windows` = 1 the first one confirms. A window with
-    drift asks for a retrain where the state is confirmed, its run is at least `confirm_windows` long and the
-    last request lies `cooldown_days` or more back. A verdict of None (cannot tell) changes nothing: it
-    neither lengthens a run nor ends one.
+    The windows of a run follow each other; with `confirm_windows` = 1 the first one confirms. A verdict of
+    None (cannot tell) changes nothing: it neither lengthens a run nor ends one.
     """
     if drift is None:
-        return Step(state, Action.NONE, changed=False)
-    if not drift:
+        return Step(state, changed=False)
+    if drift:
+        after = _with_drift(state, window_end, confirm_windows)
+    else:
         after = _without_drift(state, resolve_windows)
-        return Step(after, Action.NONE, changed=after.state is not state.state)
-    after = _with_drift(state, window_end, confirm_windows)
-    action = Action.NONE
-    if (
-        after.state is State.CONFIRMED
-        and after.drift_run >= confirm_windows
-        and (after.last_request is None or window_end - after.last_request >= cooldown_days * DAY_S)
-    ):
-        action = Action.RETRAIN
-        after = msgspec.structs.replace(after, last_request=window_end)
-    return Step(after, action, changed=after.state is not state.state)
+    return Step(after, changed=after.state is not state.state)
 
 
 def after_promotion(state: PolicyState) -> PolicyState:
     """Return the state once a model was promoted, or the reference began anew: both runs start again.
 
     What was counted was counted against the old reference. A confirmed drift stays confirmed until
-    `resolve_windows` windows without drift, and asks again only after `confirm_windows` more with it.
+    `resolve_windows` windows without drift.
     """
     return msgspec.structs.replace(state, drift_run=0, quiet_run=0)
 

@@ -1,8 +1,8 @@
 """The retrain consumer: answers each request for a model once, in public, whatever dies meanwhile.
 
-A request is an event whose action is `retrain`. Its answer is a function of the request, the snapshots and
-the settings; so whoever repeats a step after a crash writes the same bytes, and what stands first in the log
-of decisions counts. That is why no step here is undone and no two steps are tied together.
+A request is an event whose action is one of `remedies.REQUESTS`. Its answer is a function of the request, the
+snapshots and the settings; so whoever repeats a step after a crash writes the same bytes, and what stands
+first in the log of decisions counts. That is why no step here is undone and no two steps are tied together.
 """
 
 import signal
@@ -24,7 +24,7 @@ from streams.decisions import Decision, DecisionLog
 from streams.errors import ExitCode, UserError
 from streams.event_group import EventGroup
 from streams.faults import strike
-from streams.policy import Action
+from streams.remedies import REQUESTS
 from streams.retrain_child import Answered, Failed, Later, Reply, Training, kept
 from streams.settings import Settings
 from streams.topic_admin import review_topics
@@ -81,7 +81,7 @@ def request_in(event: dict[str, Any]) -> Request | None:
     Raises ValueError on a request that is not whole.
     """
     data = event["data"]
-    if data.get("action") != Action.RETRAIN:
+    if data.get("action") not in REQUESTS:
         return None
     try:
         values = {
@@ -89,6 +89,9 @@ def request_in(event: dict[str, Any]) -> Request | None:
             "requested_at": cloudevents.from_iso(data["window_end"]),
             "effective_from": cloudevents.from_iso(data["effective_from"]),
             "champion": data["model_version"],
+            "action": data["action"],
+            "onset": None if data["onset"] is None else cloudevents.from_iso(data["onset"]),
+            "rival": data["rival"],
         }
         return msgspec.convert(values, Request)
     except (KeyError, TypeError, ValueError) as exc:  # msgspec's errors are ValueErrors

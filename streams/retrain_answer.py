@@ -12,6 +12,7 @@ from streams.decisions import Decision
 from streams.grid import iso
 from streams.history import History
 from streams.joining import Joiner
+from streams.retention import retained_s
 from streams.retrain_child import kept
 from streams.retraining import answer_request
 from streams.settings import Settings
@@ -74,13 +75,15 @@ def history_until(
 
 
 def _forget(history: History, settings: Settings) -> None:
-    """Drop the windows that no request at the latest window, or at a later one, trains on.
+    """Drop the windows that no answer at the latest window, or at a later one, looks at.
 
-    Counted in windows that have matured, not in weeks: a week without a line has no window.
+    Those to train on are counted in windows that have matured: a week without a line has no window.
     """
-    matured = history.matured(horizon_s=settings.horizon_days * DAY_S, at=history.latest.window_end)
+    at = history.latest.window_end
+    matured = history.matured(horizon_s=settings.horizon_days * DAY_S, at=at)
     if len(matured) > settings.training_windows_max:
-        history.forget(matured[-settings.training_windows_max], keep=set())
+        oldest = matured[-settings.training_windows_max]
+        history.forget(min(oldest, at - retained_s(settings)), keep=set())
 
 
 def _read_history(settings: Settings, window_end: int) -> History:

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from models.features import DAY_S
+from models.holdout import is_holdout
 from models.metrics import performance
 from models.registry import RegistryError
 from models.training import predict
@@ -16,13 +17,15 @@ from streams.detectors.error_sums import MaturedWindow
 from streams.detectors.interface import Verdict, rounded
 from streams.detectors.performance_drift import PerformanceDrift
 from streams.detectors.track_record import TrackRecord
-from streams.grid import iso
+from streams.grid import from_iso, iso
 from streams.history import History
 from streams.performance import ModelLoader, r2_drop
+from streams.rivals import matured_since
 from streams.settings import Settings
 
 R2_DROP = "r2_drop"
 ESTIMATE_WINDOWS_MAX = 4  # matured windows, the newest, whose errors an estimate is made from
+BASELINE_WINDOWS_MAX = 4  # those that tell what a model's errors were when it was trained
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Watched:
     performance: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     estimates: dict[str, dict[str, Any] | None] = field(default_factory=dict)  # of the error, by horizon
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)  # the model that a verdict is about, by name
     refused: str | None = None  # why a model was not loaded
 
 
@@ -52,6 +56,8 @@ def watch_model(history: History, carry: Carry, load: ModelLoader, settings: Set
             drop_max=settings.r2_drop_threshold,
         )
         watched.verdicts[R2_DROP] = verdict
+        figures = watched.performance.get(str(settings.monitor_horizon_days)) or {}
+        watched.versions[R2_DROP] = str(figures.get("model_version", carry.champion))
         watched.carry = msgspec.structs.replace(watched.carry, r2_reference=reference)
     return watched
 
@@ -60,11 +66,17 @@ def acting_verdict(watched: Watched, settings: Settings) -> tuple[str, Verdict |
     """Return the verdict on the model that the policy follows, with its name.
 
     Of the two horizons the one that sees drift speaks, the short one first; else the first that can tell.
+    Labels that mature under a model that no longer serves ask nothing of the one that does.
     """
     names = [performance_name(days) for days in (settings.monitor_horizon_days, settings.horizon_days)]
     if settings.acting_model_detector == R2_DROP:
         names = [R2_DROP]
-    found = [(name, watched.verdicts[name]) for name in names if name in watched.verdicts]
+    champion = watched.carry.champion
+    found = [
+        (name, watched.verdicts[name])
+        for name in names
+        if name in watched.verdicts and watched.versions.get(name, champion) == champion
+    ]
     if not found:
         return names[0], None
     order = {True: 0, False: 1, None: 2}
@@ -95,11 +107,46 @@ def _watch_horizon(
         false_alarm_horizon_windows=settings.false_alarm_horizon_hops,
     )
     left = watched.carry.errors
-    verdict, left_now = detector.judge(matured, left.get(str(days)))
+    verdict, left_now = detector.judge(
+        matured,
+        left.get(str(days)),
+        lambda: _held_out(history, load, settings, matured, at=at, days=days),
+    )
     watched.verdicts[performance_name(days)] = verdict
+    if matured is not None:
+        watched.versions[performance_name(days)] = matured.version
     # As it will come back from the log: a tuple would come back as a list.
     left_now = msgspec.json.decode(msgspec.json.encode(left_now))
     watched.carry = msgspec.structs.replace(watched.carry, errors={**left, str(days): left_now})
+
+
+def _held_out(
+    history: History,
+    load: ModelLoader,
+    settings: Settings,
+    matured: MaturedWindow | None,
+    *,
+    at: int,
+    days: int,
+) -> list[MaturedWindow]:
+    """Return the newest windows whose labels were known when the model of `matured` was trained.
+
+    Of customers it was not trained on, and from the onset on where it was trained after a drift.
+    """
+    assert matured is not None
+    _, card = load(matured.version)
+    if card.requested_at is None:
+        return []
+    since = 0 if card.onset is None else from_iso(card.onset)
+    trained_at = from_iso(card.requested_at)
+    known = matured_since(history, since, settings, days=days, at=at)
+    ends = [end for end in known if end + days * DAY_S <= trained_at][-BASELINE_WINDOWS_MAX:]
+    found = []
+    for end in ends:
+        window = _scored_with(matured.version, history, load, end, at=at, days=days)
+        if window is not None:
+            found.append(window.of(is_holdout(window.customers)))
+    return found
 
 
 def _scored(

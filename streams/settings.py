@@ -127,7 +127,23 @@ class Settings(BaseSettings):
     confirm_windows: Positive = Field(2, description="Windows in a row with drift before it is confirmed.")
     resolve_windows: Positive = Field(2, description="Windows in a row without drift before it is resolved.")
     cooldown_days: Positive = Field(
-        28, description="Least distance of two requests for a retrain, days of event time."
+        28, description="Least distance of two requests for another model, days of event time."
+    )
+    harm_gate: bool = Field(
+        default=True,
+        description="Whether a drift of the customers asks for another model only once the served one is seen"
+        " to err more than before; else a confirmed drift is enough.",
+    )
+    min_matured_windows: int = Field(
+        4,
+        ge=0,
+        description="Windows from a drift's onset on whose labels must be known before a retrain; until then"
+        " the level alone may be set anew. 0: a retrain at once, on what is known.",
+    )
+    retrain_every_days: int = Field(
+        0,
+        ge=0,
+        description="A retrain is asked for so long after the last one, days of event time; 0: never.",
     )
 
     # -- models
@@ -156,6 +172,18 @@ class Settings(BaseSettings):
         600.0, gt=0, description="Longest that one try to answer a request may take, seconds."
     )
     gate_probability: Share = Field(0.9, description="P(challenger better) above which the gate promotes.")
+    level_change_max: float = Field(
+        3.0,
+        gt=1,
+        description="Most by which a promotion may change the sum of all predictions, a factor either way;"
+        " beyond it a person has to promote.",
+    )
+    shadow_windows: int = Field(
+        0,
+        ge=0,
+        description="Windows with known labels that a challenger runs beside the champion before it serves;"
+        " 0: it serves at once.",
+    )
     gate_resamples: Positive = Field(1000, description="Bootstrap resamples of the gate.")
     seed: int = Field(42, ge=0, description="Seed of every random choice.")
 

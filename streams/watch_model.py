@@ -6,7 +6,7 @@ from typing import Any
 
 from streams.decisions import Decision, DecisionLog
 from streams.grid import from_iso
-from streams.policy import Action
+from streams.remedies import REQUESTS
 from streams.state_config import Counters
 
 WINDOWS_KEPT = 120
@@ -215,7 +215,7 @@ class View:
     def note_event(self, event: dict[str, Any]) -> None:
         """Take a message of the log of drift events; what is shown of it are requests for a model."""
         data = event["data"]
-        if data["action"] == Action.RETRAIN:
+        if data["action"] in REQUESTS:
             names = ("window_end", "effective_from", "drift_type", "state")
             self.requests[str(event["id"])] = Asked(**{name: str(data[name]) for name in names})
 

@@ -36,6 +36,8 @@ SHORT_WINDOWS: dict[str, Any] = {
     "horizon_days": 14,
     "monitor_horizon_days": 7,
     "cooldown_days": 14,
+    "harm_gate": False,  # these streams are too short for labels to show harm
+    "min_matured_windows": 0,
     "estimators": ("tweedie_glm",),
     "gate_resamples": 200,
 }

@@ -11,7 +11,7 @@ from streams.carry import Request
 from streams.history import History
 from streams.partition import PartitionState
 from streams.retrain import request_in
-from streams.retraining import answer
+from streams.retraining import answer_request
 from streams.snapshots import encode_part
 from streams.state_config import StateConfig
 
@@ -57,8 +57,8 @@ class Story:
 
     def answered(self, request: Request, training_windows_max: int, history: History) -> bytes:
         changed = self.settings.model_copy(update={"training_windows_max": training_windows_max})
-        champion = self.registry.load(request.champion)[0] if request.champion else None
-        return cloudevents.encode(answer(history, request, champion, changed).decision.to_event("/test"))
+        answered = answer_request(history, request, self.registry.load, changed)
+        return cloudevents.encode(answered.decision.to_event("/test"))
 
 
 def gone(pid: int) -> bool:

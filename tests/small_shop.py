@@ -22,6 +22,8 @@ SHORT = {
     "acting_detector": "baseline",  # the calibrated one needs a longer reference
     "horizon_days": 28,
     "monitor_horizon_days": 14,
+    "harm_gate": False,  # so short a story has no labels that could show harm
+    "min_matured_windows": 0,
     "estimators": ("tweedie_glm",),
     "gate_resamples": 200,
 }

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from line_factory import DAY_S, MONDAY, WEEK_S, settings, shop, windows_of
+from evaluation_stream import CONF, Stream, decision, events_of
+from line_factory import DAY_S, MONDAY, WEEK_S, shop, windows_of
 from model_frames import labelled_frame
 
 from models.card import card_of
@@ -16,13 +17,10 @@ from models.training import holdout_performance, train
 from streams import cloudevents
 from streams.carry import Carry
 from streams.decisions import Decision, DecisionLog, Outcome
-from streams.detectors import make_detector
-from streams.evaluation import DETECTED, REFERENCE_READY, Evaluator
+from streams.draft import DETECTED, REFERENCE_READY
 from streams.grid import iso
-from streams.history import History
 from streams.model_cache import ModelCache
 
-CONF = settings()
 DRIFT_FROM = MONDAY + 10 * WEEK_S
 
 
@@ -57,58 +55,8 @@ def versions(registry):
     return found
 
 
-class Stream:
-    """Evaluates windows one after another; `decide` answers requests when they fall due."""
-
-    def __init__(self, registry, decide=None, conf=CONF):
-        detectors = [make_detector(name, conf) for name in conf.detectors]
-        self.evaluator = Evaluator(conf, detectors, ModelCache(registry).load)
-        self.decide = decide or (lambda request: decision(Outcome.EXPIRED, request))
-        self.history, self.carry, self.log = History(), Carry(), DecisionLog()
-        self.requests, self.position, self.out = [], 0, []
-
-    def tell(self, made):
-        counts = self.log.add(self.position, made.to_event("/test"))
-        self.position += 1
-        return counts
-
-    def evaluate(self, snapshot):
-        self.history.add(snapshot)
-        for request in self.carry.due(snapshot.window_end):
-            self.requests.append(request)
-            self.tell(self.decide(request))
-        evaluated = self.evaluator.evaluate(self.history, self.carry, self.log)
-        # What is carried must survive the topic it is kept in.
-        self.carry = Carry.from_dict(json.loads(cloudevents.encode(evaluated.evaluation))["data"]["carry"])
-        assert self.carry == evaluated.carry
-        self.out.append(evaluated)
-        return evaluated.evaluation["data"]
-
-    def run(self, snapshots):
-        return [self.evaluate(snapshot) for snapshot in snapshots]
-
-    def bytes(self):
-        return [[cloudevents.encode(e) for e in [*one.events, one.evaluation]] for one in self.out]
-
-
-def decision(outcome, request=None, version=None, nonce=None, window_end=MONDAY):
-    return Decision(
-        outcome=outcome,
-        reason="as the test says",
-        window_end=request.requested_at if request else window_end,
-        request_id=request.request_id if request else None,
-        version=version,
-        parent=request.champion if request else None,
-        nonce=nonce,
-    )
-
-
 def promoting(version):
     return lambda request: decision(Outcome.PROMOTED, request, version)
-
-
-def events_of(stream, kind):
-    return [event for one in stream.out for event in one.events if event["type"] == kind]
 
 
 # -- the course of a stream ----------------------------------------------------

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from models.gate import decide
+from models.gate import compare_level, decide
 from models.holdout import is_holdout
 
 IDS = [str(12_346 + number) for number in range(1500)]
@@ -165,3 +165,52 @@ def test_labels_that_are_all_zero_decide_nothing():
 def test_unusable_columns_are_refused(y, challenger, message):
     with pytest.raises(ValueError, match=message):
         decide(y, spend(), challenger, IDS, **SETTINGS)
+
+
+def test_a_segment_that_loses_its_level_keeps_the_challenger_out():
+    """Better overall, and on the whole level right: but one half pays for the other."""
+    y = spend()
+    champion = noisy(y, 1.2)
+    champion *= y[HELD].sum() / champion[HELD].sum()
+    first = np.arange(len(IDS)) % 2 == 0
+    challenger = np.where(first, 1.35 * y, y)
+    challenger = np.where(
+        first, challenger, y * (y[HELD].sum() - challenger[HELD & first].sum()) / y[HELD & ~first].sum()
+    )
+    assert decide(y, champion, challenger, IDS, **SETTINGS).promoted
+    kept = decide(y, champion, challenger, IDS, **SETTINGS, segments={"even customers": first})
+    assert not kept.promoted
+    assert "even customers" in kept.reason
+    assert kept.segments["even customers"]["challenger"] == pytest.approx(0.35)
+    assert kept.segments["even customers"]["probability_worse"] > 0.9
+
+
+def test_small_segments_are_not_guarded():
+    y = spend()
+    few = np.arange(len(IDS)) < 100
+    challenger = np.where(few, 3 * y, y)
+    verdict = decide(y, noisy(y, 0.8), challenger, IDS, **SETTINGS, segments={"few": few})
+    assert verdict.promoted
+    assert verdict.segments == {}
+
+
+def test_a_worse_top_decile_keeps_the_challenger_out():
+    """The same order but for the best, whom the challenger holds to be middling: the Gini barely moves."""
+    y = np.where(np.arange(len(IDS)) % 10 == 0, 400.0, 100.0 + spend() / 50)
+    champion = noisy(y, 0.02) * 3  # far off in level, perfect in rank
+    challenger = np.where((y >= 400) & (np.arange(len(IDS)) % 20 == 0), 0.9, 1.0) * y
+    challenger = np.where(y >= 400, np.minimum(challenger, 100.0), y)
+    verdict = decide(y, champion, challenger, IDS, **SETTINGS)
+    assert verdict.probability_better > 0.9
+    assert not verdict.promoted
+    assert "ranks customers worse" in verdict.reason or "puts first" in verdict.reason
+
+
+def test_compared_levels():
+    y = spend()
+    level = compare_level(y, y, 1.5 * y, IDS, seed=1, resamples=200)
+    assert (level.champion, level.challenger) == (pytest.approx(0.0), pytest.approx(0.5))
+    assert level.clearly_worse(0.9)
+    assert not compare_level(y, 1.5 * y, y, IDS, seed=1, resamples=200).clearly_worse(0.9)
+    assert not compare_level(y, y, 1.05 * y, IDS, seed=1, resamples=200).clearly_worse(0.9)
+    assert compare_level(np.zeros(3), np.ones(3), np.ones(3), IDS[:3], seed=1, resamples=9) is None

@@ -103,7 +103,15 @@ def test_whoever_waits_for_room_goes_on_when_the_partition_goes():
     entries = [entry(MONDAY + day * DAY_S) for day in range(days)]
 
     async def run() -> int:
-        shard = Shard(tp, settings, None, Gate(), seek=None, spawn=lambda _: pytest.fail("no reload"))
+        shard = Shard(
+            tp,
+            settings,
+            None,
+            Gate(),
+            seek=None,
+            spawn=lambda _: pytest.fail("no reload"),
+            observe_close=lambda _: None,
+        )
         shard.state = PartitionState(0, StateConfig.of(settings))
         columns = [e.value for e in entries], [e.headers for e in entries]
         taking = asyncio.create_task(shard.take(Batch(tp, -1, list(range(days)), [None] * days, *columns)))

@@ -169,6 +169,40 @@ def stream(settings, monkeypatch):
     stream.producer.close()
 
 
+def test_diff_tells_in_what_two_versions_differ(registry, versions, capsys):
+    assert clv_drift("model", "diff", versions[0], versions[1], "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    cards = [registry.card(version) for version in versions[:2]]
+    assert found["version"] == versions[:2]
+    assert found["metrics.nmae"] == [card.metrics["nmae"] for card in cards]
+    assert "features" not in found  # they have them in common
+    assert clv_drift("model", "diff", versions[0], versions[1]) == 0
+    said = capsys.readouterr().out
+    assert "metrics.nmae" in said
+    assert f"{cards[1].metrics['nmae']:.4g}" in said
+    assert clv_drift("model", "diff", versions[0], versions[0]) == 0
+    assert "do not differ" in capsys.readouterr().out
+    assert clv_drift("model", "diff", versions[0], "0123456789abcdef") == ExitCode.MODEL
+
+
+@pytest.mark.broker
+def test_a_request_by_hand_stands_in_the_log(stream, versions, capsys):
+    assert clv_drift("model", "request", "--reason", "too early") == ExitCode.STATE
+    stream.evaluated(LAST, versions[0])
+    assert clv_drift("model", "request", "--reason", "a new price list") == 0
+    assert iso(LAST + WEEK_S) in " ".join(capsys.readouterr().out.split())
+    record, decision = stream.last()
+    assert (decision.outcome, decision.version) == (Outcome.REQUESTED, None)
+    assert record.key == decision.nonce.encode()
+    assert decision.takes_effect_at == LAST + WEEK_S
+    log = DecisionLog()
+    assert log.add(record.offset, cloudevents.decode(record.value))
+    assert list(log.due_by_hand(LAST + WEEK_S, ())) == [decision.nonce]
+    # It serves nothing, so a promotion after it still replaces the champion.
+    assert clv_drift("model", "promote", versions[1], "--reason", "x") == 0
+    assert stream.last()[1].parent == versions[0]
+
+
 @pytest.mark.broker
 def test_promote_writes_a_decision_that_the_log_takes(stream, versions, capsys):
     stream.evaluated(LAST - WEEK_S)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from models.features import DAY_S
-from streams.policy import Action, PolicyState, State, after_promotion, step
+from streams.policy import PolicyState, State, after_promotion, step
 
 WEEK_S = 7 * DAY_S
 START = 1_300_000_000
@@ -14,7 +14,7 @@ LETTERS = {"q": State.QUIET, "s": State.SUSPECTED, "c": State.CONFIRMED, "r": St
 VERDICTS = {"1": True, "0": False, "?": None}
 
 
-def run(verdicts, *, confirm=2, resolve=2, cooldown_days=28, state=None, first=0):
+def run(verdicts, *, confirm=2, resolve=2, state=None, first=0):
     """Feed a string of verdicts, one a week; return the steps."""
     steps = []
     state = state or PolicyState()
@@ -25,7 +25,6 @@ def run(verdicts, *, confirm=2, resolve=2, cooldown_days=28, state=None, first=0
             drift=VERDICTS[letter],
             confirm_windows=confirm,
             resolve_windows=resolve,
-            cooldown_days=cooldown_days,
         )
         steps.append(taken)
         state = taken.state
@@ -33,34 +32,29 @@ def run(verdicts, *, confirm=2, resolve=2, cooldown_days=28, state=None, first=0
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "states", "retrain_weeks", "numbers"),
+    ("verdicts", "states", "numbers"),
     [
-        ("0000", "qqqq", [], {}),
-        ("0100", "qsqq", [], {}),
-        ("0101", "qsqs", [], {}),
-        ("0110", "qscc", [2], {}),
-        ("01100", "qsccr", [2], {}),
-        ("011000", "qsccrq", [2], {}),
-        ("011001", "qsccrs", [2], {}),
-        ("0110011", "qsccrsc", [2, 6], {}),
-        ("01100111", "qsccrscc", [2, 7], {"cooldown_days": 35}),
-        ("011111111", "qsccccccc", [2, 6], {}),
-        ("011010100", "qsccccccr", [2], {}),  # one window without drift does not resolve
-        ("0110101011", "qscccccccc", [2, 9], {}),  # and ends the run that a request needs
-        ("1?1", "ssc", [2], {}),
-        ("11?0?0?0", "scccc" + "r" * 2 + "q", [1], {}),
-        ("????", "qqqq", [], {}),
-        ("1", "c", [0], {"confirm": 1}),
-        ("1011", "crcc", [0, 2], {"confirm": 1, "resolve": 1, "cooldown_days": 14}),
-        ("111", "ssc", [2], {"confirm": 3}),
-        ("1111", "sccc", [1, 2, 3], {"cooldown_days": 7}),
-        ("11111", "scccc", [1, 3], {"cooldown_days": 8}),
+        ("0000", "qqqq", {}),
+        ("0100", "qsqq", {}),
+        ("0101", "qsqs", {}),
+        ("0110", "qscc", {}),
+        ("01100", "qsccr", {}),
+        ("011000", "qsccrq", {}),
+        ("011001", "qsccrs", {}),
+        ("0110011", "qsccrsc", {}),
+        ("011111111", "qsccccccc", {}),
+        ("011010100", "qsccccccr", {}),  # one window without drift does not resolve
+        ("1?1", "ssc", {}),
+        ("11?0?0?0", "scccc" + "r" * 2 + "q", {}),
+        ("????", "qqqq", {}),
+        ("1", "c", {"confirm": 1}),
+        ("1011", "crcc", {"confirm": 1, "resolve": 1}),
+        ("111", "ssc", {"confirm": 3}),
     ],
 )
-def test_runs_of_verdicts(verdicts, states, retrain_weeks, numbers):
+def test_runs_of_verdicts(verdicts, states, numbers):
     steps = run(verdicts, **numbers)
     assert [taken.state.state for taken in steps] == [LETTERS[letter] for letter in states]
-    assert [week for week, taken in enumerate(steps) if taken.action is Action.RETRAIN] == retrain_weeks
     before = State.QUIET
     for taken in steps:
         assert taken.changed == (taken.state.state is not before)
@@ -78,21 +72,14 @@ def test_cannot_tell_leaves_the_very_same_state():
     state = run("011")[-1].state
     taken = run("?", state=state, first=20)[0]
     assert taken.state == state
-    assert taken.action is Action.NONE
     assert not taken.changed
 
 
 def test_after_a_promotion_both_runs_start_again():
-    confirmed = run("11", cooldown_days=7)[-1].state
+    confirmed = run("11")[-1].state
     promoted = after_promotion(confirmed)
-    assert (promoted.state, promoted.onset, promoted.last_request) == (
-        State.CONFIRMED,
-        START,
-        START + WEEK_S,
-    )
-    # Against the new reference a retrain needs a full run again, although the cooldown is over.
-    again = run("11", state=promoted, first=10, cooldown_days=7)
-    assert [taken.action for taken in again] == [Action.NONE, Action.RETRAIN]
+    assert (promoted.state, promoted.onset, promoted.drift_run) == (State.CONFIRMED, START, 0)
+    assert [taken.state.drift_run for taken in run("11", state=promoted, first=10)] == [1, 2]
     # And a quiet window counted before the promotion no longer helps to resolve.
     nearly = after_promotion(run("0", state=confirmed, first=2)[-1].state)
     assert [taken.state.state for taken in run("00", state=nearly, first=3)] == [
@@ -124,6 +111,6 @@ def test_a_state_that_cannot_be_is_refused(change):
 
 def test_a_state_that_lacks_a_field_is_refused():
     values = PolicyState().to_dict()
-    del values["last_request"]
-    with pytest.raises(msgspec.ValidationError, match="last_request"):
+    del values["quiet_run"]
+    with pytest.raises(msgspec.ValidationError, match="quiet_run"):
         PolicyState.from_dict(values)

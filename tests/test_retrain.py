@@ -5,12 +5,14 @@ import signal
 import time
 from itertools import islice
 
+import msgspec
 import pytest
 from retrain_story import NOWHERE, Story, gone
 
-from streams.carry import Request
+from streams.carry import Purpose, Request, Rival
 from streams.grid import from_iso
 from streams.history import History
+from streams.remedies import Action
 from streams.retrain import PAUSE_MAX_S, pauses, request_in
 from streams.retrain_answer import NoSuchWindowError, WindowNotThereError, history_until
 from streams.retrain_child import Failed, Later, Training
@@ -33,6 +35,8 @@ def event(**changes):
         "window_end": "2011-02-14T00:00:00Z",
         "effective_from": "2011-02-21T00:00:00Z",
         "model_version": None,
+        "onset": None,
+        "rival": None,
     }
     return {"id": "e1", "type": "clv.reference.ready.v1", "data": data | changes}
 
@@ -41,15 +45,22 @@ def test_a_request_is_read_from_its_event():
     first = request_in(event())
     assert first == Request("e1", from_iso("2011-02-14T00:00:00Z"), from_iso("2011-02-21T00:00:00Z"), None)
     assert request_in(event(model_version="7d137e3f9881cd29")).champion == "7d137e3f9881cd29"
+    later = request_in(event(action="recalibrate", onset="2011-01-31T00:00:00Z"))
+    assert (later.action, later.onset) == (Action.RECALIBRATE, from_iso("2011-01-31T00:00:00Z"))
+    rival = {"version": "7d137e3f9881cd29", "purpose": "rollback", "since": 1_296_432_000}
+    assert request_in(event(action="review", rival=rival)).rival == Rival(
+        version="7d137e3f9881cd29", purpose=Purpose.ROLLBACK, since=1_296_432_000
+    )
 
 
-@pytest.mark.parametrize("action", ["none", "recalibrate", "ask", None])
+@pytest.mark.parametrize("action", ["none", "ask", None])
 def test_other_events_ask_for_no_model(action):
     assert request_in(event(action=action, effective_from=None)) is None
 
 
 @pytest.mark.parametrize(
-    "changes", [{"effective_from": None}, {"window_end": "soon"}, {"model_version": 7}, {"window_end": 5}]
+    "changes",
+    [{"effective_from": None}, {"window_end": "soon"}, {"model_version": 7}, {"window_end": 5}, {"rival": 5}],
 )
 def test_a_request_that_is_not_whole_is_refused(changes):
     with pytest.raises(ValueError, match="not a request"):
@@ -58,7 +69,7 @@ def test_a_request_that_is_not_whole_is_refused(changes):
 
 def test_requests_of_the_evaluator_are_read_back(story):
     carried = {
-        Request(*map(request.get, ("request_id", "requested_at", "effective_from", "champion")))
+        msgspec.convert(request, Request)
         for evaluation in story.results.evaluations
         for request in evaluation["data"]["carry"]["pending"]
     }
@@ -88,7 +99,10 @@ def whole_history(story) -> History:
 
 @pytest.mark.parametrize("windows_max", [1, 2, 52])
 @pytest.mark.parametrize("number", [0, 1])
-def test_what_is_forgotten_or_comes_later_does_not_change_the_answer(story, windows_max, number):
+def test_what_is_forgotten_or_comes_later_does_not_change_the_answer(story, windows_max, number, monkeypatch):
+    # Five weeks are looked back, so that something is forgotten in a story of eleven.
+    monkeypatch.setattr("streams.retention.LOOK_BACK_HOPS", 0)
+    monkeypatch.setattr("streams.retention.MATURED_WINDOWS_MIN", 1)
     request = story.requests[number]
     conf = story.settings.model_copy(update={"training_windows_max": windows_max})
     history = history_until(request.requested_at, values(story), conf, pytest.fail)

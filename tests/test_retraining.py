@@ -12,7 +12,7 @@ from streams.carry import Request
 from streams.decisions import Outcome
 from streams.history import History
 from streams.joining import Snapshot
-from streams.retraining import SHORT_LABEL, answer, answer_request, training_frame
+from streams.retraining import SHORT_LABEL, answer_request, training_frame
 
 CONF = settings(gate_probability=0.5)
 
@@ -31,6 +31,16 @@ def history_of(snapshots):
 
 def request_at(snapshot, champion=None):
     return Request("r1", snapshot.window_end, snapshot.window_end + WEEK_S, champion)
+
+
+def answer(history, request, champion, conf):
+    """Answer with the champion that an earlier answer brought, None without one."""
+
+    def load(version):
+        assert version == champion.model.version
+        return champion.model, champion.card
+
+    return answer_request(history, request, load, conf)
 
 
 def decision_bytes(answered):
@@ -98,10 +108,11 @@ def test_without_labels_nothing_is_trained(snapshots):
 
 def test_the_champion_again_is_no_challenger(snapshots):
     history, request = history_of(snapshots[:9]), request_at(snapshots[8])
-    champion = answer(history, request, None, CONF).model
-    answered = answer(history, msgspec.structs.replace(request, champion=champion.version), champion, CONF)
+    champion = answer(history, request, None, CONF)
+    again = msgspec.structs.replace(request, champion=champion.model.version)
+    answered = answer(history, again, champion, CONF)
     assert answered.decision.outcome is Outcome.KEPT
-    assert answered.decision.parent == champion.version
+    assert answered.decision.parent == champion.model.version
     assert "the champion again" in answered.decision.reason
     assert answered.model is None
 
@@ -109,13 +120,13 @@ def test_the_champion_again_is_no_challenger(snapshots):
 def test_a_challenger_that_is_not_better_is_kept_with_the_reason(snapshots):
     """The same customers a week later: no model is better with a probability of 99.9%."""
     strict = settings(gate_probability=0.999)
-    champion = answer(history_of(snapshots[:8]), request_at(snapshots[7]), None, CONF).model
-    request = request_at(snapshots[8], champion.version)
+    champion = answer(history_of(snapshots[:8]), request_at(snapshots[7]), None, CONF)
+    request = request_at(snapshots[8], champion.model.version)
     answered = answer(history_of(snapshots[:9]), request, champion, strict)
     assert answered.decision.outcome is Outcome.KEPT
     assert answered.decision.version is None
     assert answered.decision.reason == answered.decision.gate["reason"]
-    assert answered.card.parent == champion.version
+    assert answered.card.parent == champion.model.version
 
 
 def test_too_few_hold_out_customers_decide_nothing():

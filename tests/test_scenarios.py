@@ -44,6 +44,15 @@ def customers(items):
         ("whales:3x@2011-06-06", Scenario(Kind.WHALES, 2_000_000, ONSET)),
         ("country:10%@2011-06-06", Scenario(Kind.COUNTRY, 100_000, ONSET)),
         ("basket:-30%@2011-06-06", Scenario(Kind.BASKET, 300_000, ONSET)),
+        ("orders:-40%@2011-06-06", Scenario(Kind.ORDERS, 400_000, ONSET)),
+        (
+            "price:+900%@2011-06-06..2011-07-04",
+            Scenario(Kind.PRICE, 9_000_000, ONSET, until=ONSET + 28 * DAY_S),
+        ),
+        (
+            "orders:-40%@2011-06-06..2011-07-04~1w",
+            Scenario(Kind.ORDERS, 400_000, ONSET, 7 * DAY_S, until=ONSET + 28 * DAY_S),
+        ),
     ],
 )
 def test_specifications(text, expected):
@@ -64,6 +73,9 @@ def test_specifications(text, expected):
         "churn:130%@2011-06-06",
         "churn:-30%@2011-06-06",
         "basket:30%@2011-06-06",
+        "orders:30%@2011-06-06",
+        "price:+20%@2011-06-06..2011-06-06",
+        "price:+20%@2011-06-06..2011-06-31",
         "country:2x@2011-06-06",
     ],
 )
@@ -84,7 +96,8 @@ def test_rounding_is_half_to_even(value, change_ppm, expected):
 
 
 @pytest.mark.parametrize(
-    "kind", ["price:+20%", "churn:30%", "newcomers:25%", "whales:3x", "country:10%", "basket:-30%"]
+    "kind",
+    ["price:+20%", "churn:30%", "newcomers:25%", "whales:3x", "country:10%", "basket:-30%", "orders:-40%"],
 )
 def test_nothing_changes_before_the_onset_and_much_after_it(lines, kind):
     result = injected(lines, f"{kind}@2011-06-06")
@@ -178,6 +191,26 @@ def test_baskets_lose_lines_and_the_numbers_of_the_others_stay(lines):
     _, left = split(injected(lines, "basket:-30%@2011-06-06"))
     assert len(left) / len(after) == pytest.approx(0.7, abs=0.01)
     assert {n for n, _ in left} < {n for n, _ in after}
+
+
+def test_orders_come_whole_or_not_at_all(lines):
+    _, after = split(numbered(lines))
+    _, left = split(injected(lines, "orders:-40%@2011-06-06"))
+    orders, kept = ({line["InvoiceNo"] for _, line in items} for items in (after, left))
+    assert len(kept) / len(orders) == pytest.approx(0.6, abs=0.03)
+    assert left == [item for item in after if item[1]["InvoiceNo"] in kept]
+
+
+def test_a_change_with_an_end_is_gone_from_that_day_on(lines):
+    result = injected(lines, "price:+900%@2011-06-06..2011-07-04")
+    changed = [
+        event_time(new) for (_, old), (_, new) in zip(numbered(lines), result, strict=True) if old != new
+    ]
+    assert min(changed) >= ONSET
+    assert ONSET + 27 * DAY_S <= max(changed) < ONSET + 28 * DAY_S
+    assert fingerprint([parse("price:+900%@2011-06-06..2011-07-04")]) != fingerprint(
+        [parse("price:+900%@2011-06-06")]
+    )
 
 
 def test_scenarios_combine_and_choose_different_customers(lines):

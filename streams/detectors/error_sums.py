@@ -7,7 +7,7 @@ they do hides what those do who buy, and the few on whom most of the money depen
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -45,6 +45,16 @@ class MaturedWindow:
         lengths = {len(self.customers), len(self.label), len(self.prediction), len(self.weight)}
         if len(lengths) != 1:
             raise ValueError(f"a matured window has columns of different lengths: {sorted(lengths)}")
+
+    def of(self, chosen: NDArray[np.bool_]) -> "MaturedWindow":
+        """Return the same window with the customers at the mask `chosen`, shape (n,)."""
+        return replace(
+            self,
+            customers=[self.customers[index] for index in np.flatnonzero(chosen).tolist()],
+            label=self.label[chosen],
+            prediction=self.prediction[chosen],
+            weight=self.weight[chosen],
+        )
 
 
 class SegmentSums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

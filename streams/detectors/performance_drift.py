@@ -1,6 +1,6 @@
 """Performance drift: a test of the served model's errors on matured labels, with a promise of silence."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, expm1
 from typing import NamedTuple
 
@@ -16,13 +16,16 @@ LOG_RATIO_MAX = 700.0  # beyond it a double has no percentage
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is carried: the errors of the first matured windows under `version`.
+    """What is carried: the errors that `version` is measured by.
 
-    `window_ends` are the windows summed; `seen` is the newest window that was summed or judged.
+    `window_ends` are the windows summed: with `held_out`, windows whose labels were known when the model was
+    trained, of customers it was not trained on; else the first that matured under it. `seen` is the newest
+    window that was summed or judged.
     """
 
     version: str
     window_ends: tuple[int, ...] = ()
+    held_out: bool = False
     seen: int | None = None
     errors: ErrorSums | None = None
 
@@ -35,7 +38,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.errors is not None:
             errors = {segment: sums.plus(errors[segment]) for segment, sums in self.errors.items()}
         ends = (*self.window_ends, window_end)
-        return Baseline(version=self.version, window_ends=ends, seen=window_end, errors=errors)
+        return msgspec.structs.replace(self, window_ends=ends, seen=window_end, errors=errors)
 
 
 class _Finding(NamedTuple):
@@ -46,9 +49,11 @@ class _Finding(NamedTuple):
 
 
 class PerformanceDrift:
-    """Compares the newest matured window with the first `baseline_windows` that matured under the same model.
+    """Compares the newest matured window with what the model's errors were when it was trained.
 
-    The model served all of them, so none of their labels was known when it was trained. Watched are the bias,
+    That is told by the hold-out customers of windows whose labels were known then, where the caller has them:
+    the model never saw those customers. Else by the first `baseline_windows` that matured under it, which
+    takes longer, and takes a drift that began before for the normal course of things. Watched are the bias,
     either way, and the absolute error, upwards, of each of `error_sums.SEGMENTS`. A window drifts where the
     smallest of the six p-values is at or below `false_alarm_probability` divided by all the comparisons of a
     run of `false_alarm_horizon_windows`: then a run without drift shows any alarm with at most that
@@ -99,29 +104,46 @@ class PerformanceDrift:
         self.threshold = normal_score(false_alarm_probability / self.comparisons)
 
     def judge(
-        self, matured: MaturedWindow | None, carry: Carry | None = None
+        self,
+        matured: MaturedWindow | None,
+        carry: Carry | None = None,
+        before: Callable[[], Sequence[MaturedWindow]] = tuple,
     ) -> tuple[Verdict, Carry | None]:
         """Return the verdict on the newest matured window, if any, and what to hand to the next call.
 
-        The carry is JSON of bounded size, some 8 kB; it begins anew with another model version. Raises
+        `before` is asked once a model version for the windows whose labels were known when it was trained,
+        scored with it, hold-out customers only; those are the baseline if they hold 30 entries. The carry
+        is JSON of bounded size, some 8 kB; it begins anew with another model version. Raises
         msgspec.ValidationError on a carry that is none.
         """
         if matured is None:
             return Verdict(drift=None, reason="no labels have matured under the served model"), carry
         baseline = None if carry is None else msgspec.convert(carry, Baseline)
         if baseline is None or baseline.version != matured.version:
-            baseline = Baseline(version=matured.version)
+            baseline = self._of_training(matured.version, before())
         if baseline.seen is not None and matured.window_end <= baseline.seen:
             return Verdict(drift=None, reason="no further labels have matured"), carry
         verdict, baseline = self._judge(matured.window_end, sum_errors(matured), baseline)
         return verdict, msgspec.to_builtins(baseline)
+
+    def _of_training(self, version: str, windows: Sequence[MaturedWindow]) -> Baseline:
+        """Return the baseline of a new version; an empty one where `windows` do not suffice."""
+        baseline = Baseline(version=version, held_out=True)
+        for window in windows:
+            baseline = baseline.plus(window.window_end, sum_errors(window))
+        errors = baseline.errors
+        if errors is None or max(sums.entries for sums in errors.values()) < CUSTOMERS_MIN:
+            return Baseline(version=version)
+        return msgspec.structs.replace(baseline, seen=None)
 
     def _judge(self, window_end: int, current: ErrorSums, baseline: Baseline) -> tuple[Verdict, Baseline]:
         customers = max(sums.entries for sums in current.values())
         if customers < CUSTOMERS_MIN:
             reason = f"{customers} customers have matured labels, fewer than {CUSTOMERS_MIN}"
             return Verdict(drift=None, reason=reason), baseline.having_seen(window_end)
-        if baseline.errors is None or len(baseline.window_ends) < self.baseline_windows:
+        if baseline.errors is None or not (
+            baseline.held_out or len(baseline.window_ends) >= self.baseline_windows
+        ):
             baseline = baseline.plus(window_end, current)
             windows = f"{len(baseline.window_ends)} of {self.baseline_windows} windows"
             return Verdict(drift=None, reason=f"the baseline has {windows}"), baseline
