@@ -18,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench detection docs requirements kafka-jars clean
+.PHONY: help setup demo test soak lint bench detection docs dashboard requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ detection: $(VENV)/.dev $(LAB_PEERS:%=.venv-lab-%/.done)  ## Measure false alarm
 
 docs: $(VENV)/.base  ## Write the reference pages anew from the code.
 	@$(BIN)/python docs/generate.py
+
+dashboard: $(VENV)/.dev  ## Write Grafana's dashboard anew from the code.
+	@$(BIN)/python grafana/generate.py
 
 requirements: $(VENV)/.build  ## Resolve the dependencies anew and write the hashed lists.
 	@$(COMPILE) --upgrade requirements/build.in -o requirements/build.txt
