@@ -18,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench detection docs dashboard requirements kafka-jars clean
+.PHONY: help setup demo test soak lint bench detection docs dashboard compose-env requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ docs: $(VENV)/.base  ## Write the reference pages anew from the code.
 
 dashboard: $(VENV)/.dev  ## Write Grafana's dashboard anew from the code.
 	@$(BIN)/python grafana/generate.py
+
+compose-env:  ## Write the secrets that docker-compose.yml needs; what is there is kept.
+	@sh config/compose-env.sh
+	@mkdir -p data
 
 requirements: $(VENV)/.build  ## Resolve the dependencies anew and write the hashed lists.
 	@$(COMPILE) --upgrade requirements/build.in -o requirements/build.txt

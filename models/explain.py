@@ -100,10 +100,11 @@ def importance(score: Score, features: Sequence[str], labelled: pd.DataFrame) ->
     """Return what each topic is worth on `labelled` rows (features, `label`), the most important first.
 
     Permutation importance (Breiman 2001): a topic's values are dealt out anew among the customers, together,
-    `SHUFFLES` times. The rows are of customers whom the model was not fitted on, each once; at most
-    `CUSTOMERS_MAX` of them. Empty where labels or predictions leave the measures undefined.
+    `SHUFFLES` times. The rows are of customers whom the model was not fitted on, each once; of more than
+    `CUSTOMERS_MAX` every second, third and so on is taken. Empty where labels or predictions leave the
+    measures undefined.
     """
-    rows = labelled.head(CUSTOMERS_MAX)
+    rows = labelled.iloc[:: -(-len(labelled) // CUSTOMERS_MAX) or 1]
     if rows.empty:
         return []
     labels = rows["label"].to_numpy(np.float64)

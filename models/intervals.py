@@ -42,11 +42,13 @@ def calibrated(predicted: Floats, labels: Floats, coverage: float = COVERAGE) ->
     `predicted` and `labels`, shape (n,), are of customers whom the model was not fitted on, each once;
     labels below zero count as 0, as predictions do. Half of what is left out lies on either side.
     """
+    order = np.lexsort((labels, predicted))  # sums do not depend on the order of rows
+    predicted, labels = predicted[order], labels[order]
     groups = min(GROUPS_MAX, len(predicted) // GROUP_CUSTOMERS_MIN)
     softening = SOFTENING * float(predicted.mean()) if len(predicted) else 0.0
     if groups == 0 or softening <= 0:
         return None
-    upto = np.unique(np.quantile(predicted, np.arange(1, groups) / groups, method="higher"))
+    upto = _edges(predicted, groups)
     group = np.searchsorted(upto, predicted)
     error = (np.maximum(labels, 0.0) - predicted) / (predicted + softening)
     edges = [_quantiles(np.sort(error[group == k]), 1 - coverage) for k in range(len(upto) + 1)]
@@ -56,7 +58,7 @@ def calibrated(predicted: Floats, labels: Floats, coverage: float = COVERAGE) ->
     return Intervals(
         coverage=coverage,
         softening=softening,
-        upto=tuple(upto.tolist()),
+        upto=upto,
         low=low,
         high=high,
         customers=len(predicted),
@@ -73,6 +75,21 @@ def interval(intervals: Intervals, predicted: npt.ArrayLike, level: float = 1.0)
     width = plain + intervals.softening
     low, high = (plain + np.array(edge)[group] * width for edge in (intervals.low, intervals.high))
     return level * np.maximum(low, 0.0), level * np.maximum(high, 0.0)
+
+
+def _edges(predicted: Floats, groups: int) -> tuple[float, ...]:
+    """Return what the groups but the last go up to, given rising predictions.
+
+    About as many customers in each; equal predictions stay together, and a group too small is none.
+    """
+    edges: list[float] = []
+    taken = 0
+    for edge in np.quantile(predicted, np.arange(1, groups) / groups, method="higher").tolist():
+        upto = int(np.searchsorted(predicted, edge, side="right"))
+        if min(upto - taken, len(predicted) - upto) >= GROUP_CUSTOMERS_MIN // 2:
+            edges.append(edge)
+            taken = upto
+    return tuple(edges)
 
 
 def _quantiles(errors: Floats, left_out: float) -> tuple[float, float]:

@@ -57,7 +57,11 @@ class Shown:
 
     def note(self, window_end: str) -> None:
         """Show the window that was just finished."""
-        self._progress.update(self._task, note=f"window {window_end[:10]}")
+        self.stage(f"window {window_end[:10]}")
+
+    def stage(self, words: str) -> None:
+        """Show what is being done."""
+        self._progress.update(self._task, note=words)
 
 
 @contextmanager

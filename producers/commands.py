@@ -140,18 +140,21 @@ def train(
 
     from producers.batch_input import batch_records, shown
     from producers.inputs import file_input
-    from streams import batch_models, batch_report
+    from streams import batch_metrics, batch_models, batch_report
     from streams.settings import load_settings
 
     settings = load_settings(registry_dir=registry_dir)
     found = file_input(source)
     with shown(Console(stderr=True), found) as bar:
-        trained = batch_models.train_on(bar.passing(batch_records(settings, found)), settings)
+        records = bar.passing(batch_records(settings, found))
+        trained = batch_models.train_on(records, settings, watch=bar.stage)
     console = Console(soft_wrap=True, highlight=False)
     for part in batch_report.card_report(trained.card):
         console.print(part)
     stood = "stood already" if trained.known else "stored"
     console.print(f"model {trained.card.version} {stood} in {settings.registry_dir}", markup=False)
+    for place in batch_metrics.publish("train", batch_metrics.training_samples(trained.card), settings):
+        console.print(f"metrics to {place}", markup=False)
 
 
 def detect(
@@ -180,7 +183,7 @@ def detect(
 
     from producers.batch_input import batch_records, shown
     from producers.inputs import file_input
-    from streams import batch_models, batch_report
+    from streams import batch_metrics, batch_models, batch_report
     from streams.errors import ExitCode, UserError
     from streams.settings import load_settings
 
@@ -202,6 +205,8 @@ def detect(
         console.print(part)
     if out is not None:
         batch_models.write_json(out, result)
+    for place in batch_metrics.publish("detect", batch_metrics.detection_samples(detection), settings):
+        console.print(f"metrics to {place}", markup=False)
     if detection.drift:
         raise typer.Exit(ExitCode.DRIFT)
 

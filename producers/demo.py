@@ -55,8 +55,9 @@ def run(options: DemoOptions, console: Console) -> int:
                 code=ExitCode.STATE,
             )
         console.print(
-            f"Kafka {kafka.bootstrap_servers}, worker metrics http://{settings.web_host}:{settings.worker_port}/metrics,"
-            f" retrain metrics http://{settings.web_host}:{settings.retrain_port}/metrics",
+            f"live page http://{settings.web_host}:{settings.worker_port}/, Kafka {kafka.bootstrap_servers},"
+            f" metrics http://{settings.web_host}:{settings.worker_port}/metrics"
+            f" and http://{settings.web_host}:{settings.retrain_port}/metrics",
             highlight=False,
             markup=False,
         )

@@ -59,6 +59,7 @@ class Worker:
         self.producer: AIOKafkaProducer | None = None
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
+        self.joined = False  # its group: it knows its partitions, which may be none
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loading: dict[TP, asyncio.Task[Any]] = {}  # the newest load of a partition
         self._changing: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)  # its owner comes or goes
@@ -109,6 +110,7 @@ class Worker:
 
     async def assigned(self, assignment: Iterable[TP]) -> None:
         """Take up the partitions of a new assignment; those held before were given back."""
+        self.joined = True
         for tp in assignment:
             self._start_loading(tp)
 
@@ -218,6 +220,14 @@ class Worker:
                     )
                 )
         return views
+
+    def unready(self) -> list[str]:
+        """Return what the worker waits for before it does all its work; may be called from any thread."""
+        if not self.joined:
+            return ["it has not joined its group yet"]
+        loading = {tp for tp, task in list(self._loading.items()) if not task.done()}
+        loading |= {tp for tp, shard in list(self.shards.items()) if shard.state is None}
+        return [f"partition {tp.partition} of {tp.topic} is being loaded" for tp in sorted(loading)]
 
     async def _open(self, tp: TP, next_offset: int) -> None:
         self.gate.open(tp, next_offset - 1)

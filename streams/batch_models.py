@@ -1,6 +1,6 @@
 """Train a model on a file, compare a file with a model: the batch jobs of the original system."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,19 @@ class Detection:
         }
 
 
-def train_on(records: Iterable[InputRecord], settings: Settings) -> Trained:
+def train_on(
+    records: Iterable[InputRecord], settings: Settings, watch: Callable[[str], None] = lambda _: None
+) -> Trained:
     """Train on the newest windows whose labels are known at the end of `records`; store version and card.
 
-    The reference stored with it is the newest whole window. Raises UserError: INPUT where nothing can be
-    trained on, USAGE for an unknown estimator, STORAGE or MODEL where the registry does not take it.
+    The reference stored with it is the newest whole window. `watch` is told what begins. Raises UserError:
+    INPUT where nothing can be trained on, USAGE for an unknown estimator, STORAGE or MODEL where the
+    registry does not take it.
     """
+    watch("reading")
     history = history_of(records, settings)
     at = _whole(history, settings)[-1]
+    watch("looking up labels")
     frame = training_frame(history, at=at, settings=settings)
     if frame.empty:
         weeks = -(-(settings.window_days + settings.horizon_days) // 7)
@@ -80,6 +85,7 @@ def train_on(records: Iterable[InputRecord], settings: Settings) -> Trained:
             hint=f"a full window and its labels ({settings.horizon_days} days) take {weeks} weeks of lines",
             code=ExitCode.INPUT,
         )
+    watch(f"training {', '.join(settings.estimators)} on {len(frame):,} rows")
     try:
         model = train_best(frame, settings.estimators, settings.seed)
     except UnknownEstimatorError as exc:
@@ -92,6 +98,7 @@ def train_on(records: Iterable[InputRecord], settings: Settings) -> Trained:
         metrics=holdout_performance(model, frame),
         requested_at=iso(at),
     )
+    watch(f"storing model {model.version}")
     registry = Registry(settings.registry_dir)
     with registry_errors():
         known = model.version in registry.list_versions()

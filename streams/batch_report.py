@@ -10,8 +10,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from models.card import Card
+from models.explain import Importance
 from models.metrics import METRICS
 from streams.batch import Summary
+from streams.explaining import Told
 from streams.state_config import Counters
 
 CAUSES_SHOWN = 3
@@ -145,6 +147,41 @@ def card_report(card: Card) -> Iterator[RenderableType]:
         table.add_row(name, Text(value))
     yield table
     yield metrics_table(card.metrics)
+    if card.importance:
+        yield importance_table(card.importance)
+
+
+def importance_table(found: Iterable[Importance]) -> Table:
+    """Return what a model lives on: how much worse it does where a topic's values are shuffled."""
+    table = Table("what the model looks at", "nMAE without it", "Gini without it")
+    for item in found:
+        table.add_row(item.topic, f"{item.nmae_rise:+.3f}", f"{-item.gini_loss:+.3f}")
+    return table
+
+
+def explanation_report(told: Told) -> Iterator[RenderableType]:
+    """Yield a customer's prediction taken apart, in currency units."""
+    found = told.explanation
+    span = ""
+    if told.low is not None and told.high is not None and told.coverage is not None:
+        span = f" ({told.coverage:.0%} of customers alike: {told.low:,.0f} to {told.high:,.0f})"
+    yield Text(
+        f"customer {told.customer} at {_date(told.window_end)}, by model {told.version}:"
+        f" {found.prediction:,.2f} over the next {told.horizon_days} days{span}"
+    )
+    table = Table("", Column("by", justify="right"), "this customer", "a typical one", box=SIMPLE)
+    table.add_row(f"average customer, of {found.customers:,}", f"{found.average:,.2f}")
+    for part in found.parts:
+        table.add_row(
+            part.topic, f"{part.effect:+,.2f}", Text(_values(part.values)), Text(_values(part.typical))
+        )
+    table.add_row("this customer", f"{found.prediction:,.2f}", style="bold")
+    yield table
+
+
+def _values(values: Mapping[str, float | str]) -> str:
+    told = (f"{value:,.4g}" if isinstance(value, float) else value for value in values.values())
+    return ", ".join(f"{name} {value}" for name, value in zip(values, told, strict=True))
 
 
 def card_differences(card: Card, other: Card) -> dict[str, tuple[Any, Any]]:

@@ -77,7 +77,7 @@ def worker(
     role: Annotated[
         Role, typer.Option(help="Which agents to run; each role but `all` has a consumer group of its own.")
     ] = Role.ALL,
-    port: Annotated[int | None, typer.Option(help="Port of /metrics; 0 turns it off.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the web pages; 0 turns them off.")] = None,
 ) -> None:
     """Run the streaming app: windows, verdicts, Evidently; start as many as there are partitions."""
     from streams import logs
@@ -92,7 +92,7 @@ def worker(
 
 
 def retrain(
-    port: Annotated[int | None, typer.Option(help="Port of /metrics; 0 turns it off.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the web pages; 0 turns them off.")] = None,
 ) -> None:
     """Answer requests for a model: train, hold against the champion, publish the decision."""
     from contextlib import closing
@@ -102,13 +102,49 @@ def retrain(
     from streams.metrics import RetrainMetrics
     from streams.settings import load_settings
     from streams.start_checks import check_retrain
+    from streams.web.health import Pulse
+    from streams.web.site import Site
 
     settings = load_settings(retrain_port=port)
     logs.configure(settings, process="retrain")
     check_retrain(settings)
     metrics = RetrainMetrics()
-    with closing(metrics.serve(settings.web_host, settings.retrain_port)):
-        process.run(settings, metrics)
+    pulse = Pulse()
+    site = Site(settings, "retrain", pulse, metrics.pages(), pulse.unbegun)
+    with closing(site):
+        site.serve(settings.retrain_port, setting="retrain_port")
+        process.run(settings, metrics, pulse.beat)
+
+
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON, one object a line.")
+    ] = False,
+) -> None:
+    """Check settings, directories, disk, models, broker, topics and clocks, and say what to do.
+
+    Exits with 0 where nothing failed, else with the code of the first check that did.
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.text import Text
+
+    from streams import doctor as checks
+
+    styles = {"ok": "green", "warning": "yellow", "failed": "red", "unknown": "dim"}
+    out = Console(soft_wrap=True, highlight=False)
+    findings = []
+    for finding in checks.examine():
+        findings.append(finding)
+        if as_json:
+            typer.echo(msgspec.json.encode(finding))
+            continue
+        out.print(
+            Text(f"{finding.status:8}", styles[finding.status]), Text(f"{finding.check}: {finding.found}")
+        )
+        if finding.hint:
+            out.print(Text(f"{'':8} {finding.hint}"))
+    raise typer.Exit(checks.exit_code(findings))
 
 
 def watch(
@@ -183,6 +219,38 @@ def model_show(
         typer.echo(msgspec.json.encode(card))
         return
     for part in card_report(card):
+        Console(soft_wrap=True).print(part, highlight=False)
+
+
+@model.command("explain")
+def model_explain(
+    customer: Annotated[str, typer.Argument(help="A customer's id, as in the snapshots.")],
+    version: Annotated[str | None, typer.Option(help="Default: the version that serves.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Directory of a backfill's results, to be read instead of the topics."),
+    ] = None,
+    registry_dir: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell in money what raises or lowers a customer's value against the average, at the newest snapshot."""
+    import msgspec
+    from rich.console import Console
+
+    from streams import explaining, logs
+    from streams.batch_report import explanation_report
+    from streams.broker_errors import quiet_clients
+    from streams.settings import load_settings
+
+    settings = load_settings(registry_dir=registry_dir)
+    logs.configure(settings, process="model")
+    with quiet_clients():
+        seen = explaining.newest_in_results(results) if results else explaining.newest_in_topics(settings)
+    told = explaining.tell(seen, customer, version)
+    if as_json:
+        typer.echo(msgspec.json.encode(told.to_dict()))
+        return
+    for part in explanation_report(told):
         Console(soft_wrap=True).print(part, highlight=False)
 
 

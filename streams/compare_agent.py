@@ -29,6 +29,7 @@ from streams.performance import ModelLoader
 from streams.settings import Settings
 from streams.snapshots import decode_chunk
 from streams.topics import catalogue
+from streams.web.reports import prune_reports, report_path
 
 log = structlog.get_logger(__name__)
 
@@ -199,6 +200,7 @@ class CompareOwner:
         )
         if data["status"] == "failed":
             return self._failed(data)
+        self._prune_reports()
         self._forget(end, keep=reference_end)
         return data
 
@@ -210,12 +212,21 @@ class CompareOwner:
         )
         return data
 
+    def _prune_reports(self) -> None:
+        try:
+            removed = prune_reports(self.settings.reports_dir, self.settings.reports_kept)
+        except OSError as exc:  # it is asked for again after the next window
+            log.warning("old reports not removed", reason=str(exc))
+        else:
+            if removed:
+                log.info("old reports removed", windows=removed)
+
     def _report_path(self, end: int) -> Path | None:
         """Return where the window's HTML goes; None for windows that `report_every` leaves out."""
         number = end // (self.settings.window_hop_days * DAY_S)
         if number % self.settings.report_every:
             return None
-        return self.settings.reports_dir.resolve() / f"{iso(end)[:10]}.html"
+        return report_path(self.settings.reports_dir.resolve(), end)
 
     def _regression(self, wanted: Wanted, at: int) -> list[Floats] | None:
         """Return labels and predictions now and at the champion's first matured window; None before."""

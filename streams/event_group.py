@@ -1,6 +1,7 @@
 """The log of drift events as a consumer group reads it: one event at a time, noted when it is dealt with."""
 
 import time
+from collections.abc import Callable
 from threading import Event
 
 import structlog
@@ -25,9 +26,10 @@ class EventGroup:
     Once `stop` is set, every wait ends in KeyboardInterrupt. A broker that is gone is waited for.
     """
 
-    def __init__(self, settings: Settings, name: str, stop: Event) -> None:
+    def __init__(self, settings: Settings, name: str, stop: Event, beat: Callable[[], None]) -> None:
         """Join the group; raises UserError (ExitCode.BROKER) where no broker answers."""
         self._stop = stop
+        self._beat = beat  # called each time that a member asks for events
         with asking(settings):
             self._consumer = KafkaConsumer(
                 catalogue(settings).events.name,
@@ -47,6 +49,7 @@ class EventGroup:
         """Return the next event, None where none comes in time."""
         if self._stop.is_set():
             raise KeyboardInterrupt
+        self._beat()
         try:
             found = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=1)
         except KafkaError as exc:

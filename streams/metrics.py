@@ -13,8 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from streams import metrics_server
-from streams.metrics_server import ServerHandle
+from streams.metrics_server import PATH, metrics_page
 from streams.metrics_table import FATES, METRICS, STATES, MetricSpec, Process
 from streams.metrics_views import (
     ComparisonView,
@@ -26,8 +25,9 @@ from streams.metrics_views import (
     watermark_delay_s,
 )
 from streams.settings import Settings
+from streams.web.pages import Pages
 
-__all__ = ["METRICS", "MetricSpec", "PartitionView", "RetrainMetrics", "ServerHandle", "WorkerMetrics"]
+__all__ = ["METRICS", "MetricSpec", "PartitionView", "RetrainMetrics", "WorkerMetrics"]
 
 SPECS = {spec.name: spec for spec in METRICS}
 # Classic buckets, close enough that Prometheus can store them as native histograms.
@@ -57,9 +57,9 @@ class WorkerMetrics:
         ProcessCollector(registry=self.registry)
         _Collector(self._collect).register(self.registry)
 
-    def serve(self, host: str, port: int) -> ServerHandle:
-        """Serve /metrics; see `streams.metrics_server.serve`."""
-        return metrics_server.serve(self.registry, host, port, setting="worker_port")
+    def pages(self) -> Pages:
+        """Return /metrics."""
+        return {PATH: metrics_page(self.registry)}
 
     # -- observers ------------------------------------------------------------
 
@@ -153,9 +153,9 @@ class RetrainMetrics:
         ProcessCollector(registry=self.registry)
         _Collector(self._collect).register(self.registry)
 
-    def serve(self, host: str, port: int) -> ServerHandle:
-        """Serve /metrics; see `streams.metrics_server.serve`."""
-        return metrics_server.serve(self.registry, host, port, setting="retrain_port")
+    def pages(self) -> Pages:
+        """Return /metrics."""
+        return {PATH: metrics_page(self.registry)}
 
     def observe_training(self, outcome: str, seconds: float) -> None:
         """Count a training of this process: `promoted`, `kept` or `failed`, and how long it took.

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 MetricType = Literal["counter", "gauge", "histogram"]
-Process = Literal["worker", "retrain"]
+Process = Literal["worker", "retrain", "batch"]
 
 FATES = ("on_time", "late", "duplicate", "control", "dead")
 STATES = ("warming", "reference", "quiet", "suspected", "confirmed", "resolved")
@@ -401,4 +401,72 @@ _RETRAIN = (
     ),
 )
 
-METRICS: tuple[MetricSpec, ...] = (*_PARTITION, *_EVALUATION, *_COMPARISON, *_RETRAIN)
+_BATCH = (
+    MetricSpec(
+        "clv_batch_model_performance",
+        "gauge",
+        "as the metric",
+        ("metric",),
+        "The model that `train` stored, on its hold-out customers.",
+        "batch",
+    ),
+    MetricSpec(
+        "clv_batch_model_info",
+        "gauge",
+        "1",
+        ("version", "estimator"),
+        "The model that `train` stored.",
+        "batch",
+    ),
+    MetricSpec("clv_batch_training_rows", "gauge", "rows", (), "Rows that `train` trained on.", "batch"),
+    MetricSpec(
+        "clv_batch_trained_until_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        (),
+        "End of the window as of which `train` trained, in event time.",
+        "batch",
+    ),
+    MetricSpec(
+        "clv_batch_drift",
+        "gauge",
+        "0 or 1",
+        ("detector",),
+        "Whether `detect` saw drift, by detector; missing where it cannot tell.",
+        "batch",
+    ),
+    MetricSpec(
+        "clv_batch_drift_score",
+        "gauge",
+        "distance 0 to 1",
+        ("feature",),
+        "Distance of a feature from the reference in the window of `detect`, by the acting detector.",
+        "batch",
+    ),
+    MetricSpec(
+        "clv_batch_drifted_columns_count",
+        "gauge",
+        "columns",
+        (),
+        "Columns that drifted in the window of `detect`, by the acting detector.",
+        "batch",
+    ),
+    MetricSpec(
+        "clv_batch_window_end_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        (),
+        "End of the window that `detect` compared, in event time.",
+        "batch",
+    ),
+    MetricSpec(
+        "clv_batch_customers",
+        "gauge",
+        "customers",
+        (),
+        "Customers of the window that `detect` compared.",
+        "batch",
+    ),
+)
+
+METRICS: tuple[MetricSpec, ...] = (*_PARTITION, *_EVALUATION, *_COMPARISON, *_RETRAIN, *_BATCH)

@@ -69,4 +69,6 @@ def environment_of(settings: Settings) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     for name, value in settings.model_dump(mode="json", exclude_none=True).items():
         env[ENV_PREFIX + name.upper()] = value if isinstance(value, str) else json.dumps(value)
+    if settings.web_token is not None:  # a dump shows asterisks
+        env[ENV_PREFIX + "WEB_TOKEN"] = settings.web_token.get_secret_value()
     return env

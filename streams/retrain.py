@@ -7,7 +7,7 @@ first in the log of decisions counts. That is why no step here is undone and no 
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from threading import Event
 from types import FrameType
@@ -47,8 +47,8 @@ class RetrainObserver(Protocol):
     def observe_decision(self, event: dict[str, Any]) -> None: ...  # noqa: D102
 
 
-def run(settings: Settings, observer: RetrainObserver) -> None:
-    """Answer requests until SIGTERM or SIGINT; call it from the main thread.
+def run(settings: Settings, observer: RetrainObserver, beat: Callable[[], None]) -> None:
+    """Answer requests until SIGTERM or SIGINT; call it from the main thread. `beat` is told that it goes on.
 
     Raises UserError: BROKER where none answers at the start, STATE where a topic is missing.
     """
@@ -65,7 +65,7 @@ def run(settings: Settings, observer: RetrainObserver) -> None:
 
     before = {number: signal.signal(number, interrupt) for number in signals}
     try:
-        with closing(EventGroup(settings, GROUP, stop)) as group:
+        with closing(EventGroup(settings, GROUP, stop, beat)) as group:
             log.info("retrain consumer started", group=settings.topic(GROUP))
             Retrainer(settings, group, observer).run()
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -157,7 +157,9 @@ class Settings(BaseSettings):
         4, description="Labelled windows, the newest, a model is trained on."
     )
     estimators: tuple[str, ...] = Field(
-        ("random_forest", "tweedie_glm"), min_length=1, description="Estimators a retrain tries."
+        ("tweedie_glm",),
+        min_length=1,
+        description="Estimators a retrain tries; the one that errs least on unseen customers is taken.",
     )
     promotion_delay_days: Positive = Field(
         7, description="Event time from a request to the window where it takes effect."
@@ -193,6 +195,9 @@ class Settings(BaseSettings):
     report_every: Positive = Field(
         1, description="Windows from one HTML report to the next; the JSON is written for each."
     )
+    reports_kept: Positive = Field(
+        60, description="HTML reports that are kept, those of the newest windows; older ones are removed."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."
     )
@@ -206,9 +211,29 @@ class Settings(BaseSettings):
     )
 
     # -- surfaces
-    web_host: str = Field("127.0.0.1", description="Address that /metrics binds to.")
-    worker_port: Port = Field(8001, description="Port of the worker's /metrics; 0 turns it off.")
-    retrain_port: Port = Field(8002, description="Port of the retrain consumer's /metrics; 0 turns it off.")
+    web_host: str = Field(
+        "127.0.0.1", description="Address that the live page, /metrics and the health pages bind to."
+    )
+    worker_port: Port = Field(
+        8001, description="Port of the worker's live page, /metrics and health pages; 0 turns it off."
+    )
+    retrain_port: Port = Field(
+        8002, description="Port of the retrain consumer's /metrics and health pages; 0 turns it off."
+    )
+    web_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Who reads the page, its reports or /metrics has to know it; without one, whoever reaches"
+        " the port may. The health pages are open.",
+    )
+
+    pushgateway_url: str = Field(
+        "", description="Pushgateway that `train` and `detect` push their results to; empty: none."
+    )
+    textfile_dir: Path | None = Field(
+        None,
+        description="Directory of node-exporter's textfile collector that `train` and `detect` write into.",
+    )
 
     # -- Faust and the consumers
     batch_lines_max: Positive = Field(

@@ -180,7 +180,13 @@ class Reader:
 @contextmanager
 def open_reader(settings: Settings, view: View) -> Iterator[Reader]:
     """Give a reader that fills `view`."""
-    consumer = KafkaConsumer(
+    with open_consumer(settings) as consumer:
+        yield Reader(consumer, settings, view)
+
+
+def open_consumer(settings: Settings) -> KafkaConsumer:
+    """Return a consumer without a group, to be closed; raises KafkaError where no broker answers."""
+    return KafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers.split(","),
         client_id=settings.topic("clv-drift-watch"),
         enable_auto_commit=False,
@@ -190,5 +196,3 @@ def open_reader(settings: Settings, view: View) -> Iterator[Reader]:
         reconnect_backoff_max_ms=1_000,
         max_partition_fetch_bytes=10 * MIB,
     )
-    with consumer:
-        yield Reader(consumer, settings, view)

@@ -18,6 +18,8 @@ from streams.offsets import group_refusal
 from streams.roles import Role
 from streams.settings import Settings
 from streams.topic_admin import review_topics
+from streams.web.health import Pulse
+from streams.web.site import Site
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +27,7 @@ STOP_TIMEOUT_S = 6.0
 CANCEL_TIMEOUT_S = 1.0
 LEAVE_TIMEOUT_S = 2.0
 GROUP_LOOK_S = 0.5
+BEAT_S = 1.0
 # A fetch makes tens of thousands of small objects that reference counting frees. Looking for cycles after
 # every 700 of them, as Python does by default, finds nothing and takes a third of a consumer's time.
 GC_THRESHOLD = 100_000
@@ -69,12 +72,16 @@ def check_topics(settings: Settings) -> None:
 async def _run(settings: Settings, role: Role) -> None:
     logs.watch_loop(asyncio.get_running_loop())
     worker = build_app(settings, role)
-    served = worker.metrics.serve(settings.web_host, settings.worker_port)
+    pulse = Pulse()
+    site = Site(settings, "worker", pulse, worker.metrics.pages(), worker.unready)
+    site.show_page()
+    site.serve(settings.worker_port, setting="worker_port")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     worker.spawn(_watch_group(worker))
+    worker.spawn(_beat(pulse))
     try:
         if await _started(worker, stop):
             log.info("worker started", role=role.value)
@@ -82,7 +89,7 @@ async def _run(settings: Settings, role: Role) -> None:
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_shut_down(worker), STOP_TIMEOUT_S)
-        served.close()
+        site.close()
     if isinstance(worker.failure, OSError) and worker.failure.filename:
         raise UserError(
             f"{worker.failure.filename} cannot be used: {worker.failure.strerror}", code=ExitCode.STORAGE
@@ -115,6 +122,13 @@ async def _first_of(*waits: Awaitable[object]) -> None:
     _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending - set(waits):
         task.cancel()
+
+
+async def _beat(pulse: Pulse) -> None:
+    """Show that the loop goes round."""
+    while True:
+        pulse.beat()
+        await asyncio.sleep(BEAT_S)
 
 
 async def _watch_group(worker: Worker) -> None:

@@ -19,6 +19,7 @@ from streams.metrics import METRICS, RetrainMetrics, WorkerMetrics
 from streams.metrics_table import FATES
 from streams.metrics_views import PartitionView, RunningTotal, watermark_delay_s
 from streams.state_config import Counters
+from streams.web.server import serve
 
 # Names of the original system that break a rule of Prometheus; they are kept so that its panels go on.
 ORIGINALS_OWN = {"clv_drifted_columns_count"}
@@ -278,15 +279,19 @@ def get(url, method="GET"):
         return answer.status, answer.headers["Content-Type"], answer.read().decode()
 
 
+def served(metrics, port, *, host="127.0.0.1", setting="worker_port"):
+    return serve(metrics.pages(), host, port, setting=setting)
+
+
 def test_the_server_serves_metrics_and_nothing_else():
     port = free_port()
-    handle = full_worker().serve("127.0.0.1", port)
+    handle = served(full_worker(), port)
     try:
-        status, content_type, body = get(handle.url)
+        status, content_type, body = get(f"{handle.url}/metrics")
         assert status == 200
         assert content_type.startswith("text/plain")
         assert "clv_drift_detected_total" in body
-        assert get(handle.url, "HEAD")[2] == ""
+        assert get(f"{handle.url}/metrics", "HEAD")[2] == ""
         for path in ("/", "/metrics/x", "/../etc/passwd"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 get(f"http://127.0.0.1:{port}{path}")
@@ -294,9 +299,9 @@ def test_the_server_serves_metrics_and_nothing_else():
         handle.close()
     handle.close()
     with pytest.raises(urllib.error.URLError):
-        get(handle.url)
-    full_retrain().serve("127.0.0.1", port).close()  # the port is free again
-    assert "metrics" not in {thread.name for thread in threading.enumerate()}
+        get(f"{handle.url}/metrics")
+    served(full_retrain(), port).close()  # the port is free again
+    assert "web" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize(
@@ -308,7 +313,7 @@ def test_a_taken_port_is_named_with_its_setting(metrics, setting):
         holder.listen()
         port = holder.getsockname()[1]
         with pytest.raises(UserError) as raised:
-            metrics().serve("127.0.0.1", port)
+            served(metrics(), port, setting=setting.lower())
     assert raised.value.code is ExitCode.USAGE
     assert str(port) in raised.value.message
     assert f"CLV_DRIFT_{setting}" in raised.value.hint
@@ -316,11 +321,11 @@ def test_a_taken_port_is_named_with_its_setting(metrics, setting):
 
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(UserError, match=r"of 192\.0\.2\.1 cannot be used"):
-        WorkerMetrics(story_settings()).serve("192.0.2.1", free_port())
+        served(WorkerMetrics(story_settings()), free_port(), host="192.0.2.1")
 
 
 def test_port_zero_serves_nothing():
-    handle = WorkerMetrics(story_settings()).serve("127.0.0.1", 0)
+    handle = served(WorkerMetrics(story_settings()), 0)
     assert handle.url is None
     handle.close()
 
@@ -332,9 +337,9 @@ def test_a_scrape_that_cannot_be_computed_fails():
         raise RuntimeError("the state is gone")
 
     metrics.partitions = broken
-    handle = metrics.serve("127.0.0.1", free_port())
+    handle = served(metrics, free_port())
     try:
         with pytest.raises(urllib.error.HTTPError, match="500"):
-            get(handle.url)
+            get(f"{handle.url}/metrics")
     finally:
         handle.close()

@@ -23,6 +23,7 @@ from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.topic_reader import read_all
 from streams.topics import catalogue
+from streams.web.server import serve
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -92,7 +93,7 @@ def seen(bootstrap_servers, tmp_path_factory) -> Iterator[Seen]:
         "retrain": [{"targets": [f"127.0.0.1:{settings.retrain_port}"]}],
     }
     (home / "stack").mkdir()
-    handle = told.serve("127.0.0.1", told_port)
+    handle = serve(told.pages(), "127.0.0.1", told_port, setting="worker_port")
     try:
         with observing(home / "stack", targets) as observed, running(settings, home / "logs") as stream:
             yield _played(observed, stream, settings, ports)

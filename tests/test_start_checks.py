@@ -61,7 +61,10 @@ def test_a_place_that_cannot_be_used_is_named_by_its_setting(tmp_path, blocked, 
     [
         (
             {"estimators": ("tweedie_glm", "oracle")},
-            "estimators: no estimator is called 'oracle'; known are random_forest, tweedie_glm and",
+            (
+                "estimators: no estimator is called 'oracle'; known are random_forest, tweedie_glm,"
+                " gradient_boosting, bg_nbd, best_two and"
+            ),
         ),
         ({"estimators": ("sklearn.linear_model.Oracle",)}, "estimators: scikit-learn has no"),
         (

@@ -2,7 +2,8 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,13 @@ from models.registry import Registry
 from models.training import TrainedModel
 from streams.backfill import store
 from streams.carry import Carry
+from streams.comparisons import Wanted
 from streams.decisions import DecisionLog, Outcome
 from streams.detectors import DetectionContext, make_detector, make_detectors
+from streams.detectors.evidently import EVIDENTLY_DETECTORS
+from streams.detectors.interface import Detector
 from streams.evaluation import Evaluator
+from streams.inline_comparison import InlineComparisons, inline_comparisons
 from streams.model_cache import ModelCache
 from streams.policy import PolicyState, State, step
 from streams.retraining import answer_request
@@ -51,7 +56,18 @@ def every(watched: Watched, first: int, judged: list[int], weeks: int | None) ->
 
 def on_verdict(watched: Watched, first: int, judged: list[int], detector: str, settings: Settings) -> Run:
     """Retrain where a detector's drift is confirmed, without any gate; the reference goes along."""
-    made = make_detector(detector, settings)
+    with inline_comparisons(settings) if detector in EVIDENTLY_DETECTORS else nullcontext() as comparisons:
+        return _on_verdict(watched, first, judged, make_detector(detector, settings), settings, comparisons)
+
+
+def _on_verdict(
+    watched: Watched,
+    first: int,
+    judged: list[int],
+    made: Detector,
+    settings: Settings,
+    comparisons: InlineComparisons | None,
+) -> Run:
     whole, reference, carry = watched.whole, first, None
     state, last = PolicyState(), first
     wanted = set()
@@ -65,6 +81,10 @@ def on_verdict(watched: Watched, first: int, judged: list[int], detector: str, s
             history=whole,
             reference_ends=(reference,),
         )
+        if comparisons is not None:
+            wanted_now = Wanted(window_end=end, reference_end=reference)
+            compared = comparisons.compared(wanted_now, context.current, context.reference)
+            context = replace(context, comparison=compared)
         verdict, carry = made.judge(context, carry)
         state, _ = step(
             state,
