@@ -18,6 +18,7 @@ from streams.grid import iso
 from streams.settings import Settings
 
 CHANGES_MAX = 3
+SCHEDULE_DAYS = 28
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "retraining.md"
 BEGIN, END = "<!-- retraining:begin -->", "<!-- retraining:end -->"
 
@@ -35,6 +36,7 @@ def run(course: Course, settings: Settings, chosen: list[str]) -> tuple[int, dic
         f"\n{course.name}: {course.what}; {len(judged)} windows judged, from {iso(judged[0])[:10]}",
         flush=True,
     )
+    scheduled = settings.model_copy(update={"retrain_every_days": SCHEDULE_DAYS})
     policies = {
         "never": lambda: every(watched, first, judged, None),
         "weekly": lambda: every(watched, first, judged, 1),
@@ -42,6 +44,7 @@ def run(course: Course, settings: Settings, chosen: list[str]) -> tuple[int, dic
         "Kolmogorov-Smirnov and chi-square": lambda: on_verdict(watched, first, judged, "baseline", settings),
         "Evidently, dataset": lambda: on_verdict(watched, first, judged, "evidently_dataset", settings),
         "this system": lambda: ours(watched, judged, settings),
+        "this system, scheduled": lambda: ours(watched, judged, scheduled),
         f"hindsight, {CHANGES_MAX} retrains at most": lambda: hindsight(watched, first, judged, CHANGES_MAX),
     }
     found = {}
@@ -51,7 +54,7 @@ def run(course: Course, settings: Settings, chosen: list[str]) -> tuple[int, dic
         started = time.perf_counter()
         found[name] = policy()
         print(f"  {row(name, found[name])}   ({time.perf_counter() - started:.1f} s)", flush=True)
-        for end, kind in found[name].changes if name == "this system" else ():
+        for end, kind in found[name].changes if name.startswith("this system") else ():
             print(f"      {iso(end)[:10]} {kind}", flush=True)
     return len(judged), found
 
