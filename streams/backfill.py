@@ -6,7 +6,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from models.registry import Registry
+from models.registry import Registry, RegistryError
+from streams import cloudevents
 from streams.carry import Carry
 from streams.decisions import Decision, DecisionLog
 from streams.detectors import make_detectors
@@ -18,8 +19,10 @@ from streams.joining import Joiner, Snapshot
 from streams.model_cache import ModelCache
 from streams.partition import PartitionState, Refused
 from streams.retraining import Answer, answer_request
+from streams.score_book import Champion, champion_in
+from streams.scores import score_messages
 from streams.settings import Settings
-from streams.snapshots import decode_chunk, encode_part
+from streams.snapshots import decode_chunk, encode_part, encode_rows
 from streams.state_config import Counters, StateConfig
 from streams.transactions import Headers
 
@@ -58,10 +61,11 @@ class Step:
 
 
 class Sink(Protocol):
-    """Takes what becomes of an input, as it comes: nothing is held back for the end."""
+    """Takes what becomes of an input, as it comes; scores alone come at the end, of the last whole window."""
 
     def window(self, step: Step) -> None: ...  # noqa: D102
     def dead(self, record: DeadRecord) -> None: ...  # noqa: D102
+    def score(self, customer: str, message: bytes) -> None: ...  # noqa: D102
 
 
 @dataclass
@@ -73,6 +77,7 @@ class Results:
     events: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     dead_records: list[DeadRecord] = field(default_factory=list)
+    scores: dict[str, bytes] = field(default_factory=dict)  # message by customer
     counters: Counters = field(default_factory=Counters)
 
     def window(self, step: Step) -> None:
@@ -85,6 +90,10 @@ class Results:
     def dead(self, record: DeadRecord) -> None:
         """Keep a dead record."""
         self.dead_records.append(record)
+
+    def score(self, customer: str, message: bytes) -> None:
+        """Keep a score."""
+        self.scores[customer] = message
 
 
 class Windows:
@@ -102,6 +111,10 @@ class Windows:
         self._on_dead = on_dead
         self._joiner = Joiner(partitions, settings.sample_customers_max)
         self._batch_lines = batch_lines
+        self._rows_wanted = settings.scores
+        self.rows: dict[int, list[bytes]] = defaultdict(
+            list
+        )  # of all customers, by window end; no partial one
         self._waiting: dict[int, list[InputRecord]] = defaultdict(list)
         self._offsets = [0] * partitions
 
@@ -140,6 +153,8 @@ class Windows:
                 # Through the bytes of the topic, so that both ways round off nothing differently.
                 for _, value in encode_part(part, len(self.states)):
                     self._joiner.add(decode_chunk(value))
+                if self._rows_wanted and not part.partial:
+                    self.rows[part.window_end] += [rows for _, rows in encode_rows(part, len(self.states))]
         yield from self._joiner.pop()
 
 
@@ -181,6 +196,7 @@ def run_into(
     history, carry = History(), Carry()
     decisions = log.copy() if log else DecisionLog()
     windows = Windows(settings, partitions, batch_lines, sink.dead)
+    last: _Scorable | None = None
     with inline_comparisons(settings) if waits_for_comparison(settings) else nullcontext() as comparisons:
         for snapshot in windows.feed(records):
             history.add(snapshot)
@@ -195,7 +211,45 @@ def run_into(
             evaluated: Evaluated = evaluator.evaluate(history, carry, decisions, comparison)
             carry = evaluated.carry
             sink.window(Step(snapshot, answers, evaluated.events, evaluated.evaluation))
+            last = _Scorable.of(evaluated, windows.rows) or last
+    if last is not None:
+        for customer, message in last.scores(models, evaluator.source):
+            sink.score(customer, message)
     return windows.counters
+
+
+@dataclass(frozen=True)
+class _Scorable:
+    """The newest window whose customers can be scored."""
+
+    window_end: int
+    rows: list[bytes]
+    champion: Champion
+
+    @classmethod
+    def of(cls, evaluated: Evaluated, rows: dict[int, list[bytes]]) -> "_Scorable | None":
+        """Take a window's rows out of `rows`; None where it is partial, or no model served it."""
+        found = rows.pop(evaluated.window_end, None)
+        _, champion = champion_in(cloudevents.encode(evaluated.evaluation))
+        if found is None or champion is None:
+            return None
+        return cls(evaluated.window_end, found, champion)
+
+    def scores(self, models: ModelCache, source: str) -> Iterator[tuple[str, bytes]]:
+        """Yield (customer, message); nothing where the model cannot be loaded, as on the stream."""
+        try:
+            model, card = models.load(self.champion.version)
+        except RegistryError:
+            return
+        for value in self.rows:
+            yield from score_messages(
+                decode_chunk(value).table,
+                model,
+                card,
+                self.champion.cuts,
+                window_end=self.window_end,
+                source=source,
+            )
 
 
 def _comparison(

@@ -24,6 +24,9 @@ from models.lines import Codes, Lines, distinct
 from streams.lifetime import Lifetime
 from streams.vocabulary import Vocabulary
 
+Columns = dict[str, NDArray[Any] | list[str]]  # by name; texts are lists
+Positions = NDArray[np.intp]
+
 SAMPLE_KEY = b"clv-drift/sample/1"  # not the hold-out's key, or the sample would hold too many of them
 
 
@@ -42,9 +45,10 @@ class WindowPart:
     earliest: int | None  # the partition's earliest event time so far
     totals: dict[str, int]  # of all customers, sampled or not
     sample_bound: int | None  # customers up to this hash are sampled; None: everyone is
-    columns: dict[str, NDArray[Any] | list[str]]
+    columns: Columns
     lines: Lines
     line_ids: "LineTexts"
+    rest: Columns | None = None  # rows of those who are not sampled, where asked for; as `columns`, by hash
 
 
 @dataclass(frozen=True)
@@ -77,22 +81,50 @@ def totals_of(bought: Purchases, suffix: str = "") -> dict[str, int]:
     }
 
 
-def sample_of(ids: list[str], sample_max: int) -> tuple[NDArray[np.bool_], int | None]:
-    """Return which of `ids` are sampled, and the largest hash among them (None if all are).
+@dataclass(frozen=True)
+class Sample:
+    """Who is sampled: the customers with the smallest hashes, so the same in every window while active.
 
-    The `sample_max` smallest hashes: the same customers in every window as long as they are active.
+    `order` and `rest` are positions: of those who are, in the order of the id's text; of the others, by hash.
     """
-    if len(ids) <= sample_max:
-        return np.ones(len(ids), bool), None
-    hashes = customer_hash(ids, SAMPLE_KEY)
-    bound = np.partition(hashes, sample_max - 1)[sample_max - 1]
-    return hashes <= bound, int(bound)
+
+    order: Positions
+    rest: Positions
+    bound: int | None  # the largest hash among the sampled; None if all are
+
+
+def sample_of(ids: list[str], sample_max: int) -> Sample:
+    """Return who of `ids` is sampled: `sample_max` of them, or all."""
+    sampled, rest, bound = np.arange(len(ids)), np.empty(0, np.intp), None
+    if len(ids) > sample_max:
+        hashes = customer_hash(ids, SAMPLE_KEY)
+        by_hash = np.argsort(hashes, kind="stable")
+        sampled, rest = by_hash[:sample_max], by_hash[sample_max:]
+        bound = int(hashes[sampled[-1]])
+    return Sample(np.array(sorted(sampled.tolist(), key=ids.__getitem__), np.intp), rest, bound)
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """The customers of a window: rows of the sampled, of the `rest` where asked for, and totals of all."""
+
+    columns: Columns
+    rest: Columns | None
+    totals: dict[str, int]
+    bound: int | None  # of the sample
 
 
 def window_rows(
-    sales: Lines, window_end: int, scales: Scales, lifetime: Lifetime, words: Vocabulary, sample_max: int
-) -> tuple[dict[str, NDArray[Any] | list[str]], dict[str, int], int | None]:
-    """Return the rows, the totals and the sample's bound of the window that ends at `window_end`.
+    sales: Lines,
+    window_end: int,
+    scales: Scales,
+    lifetime: Lifetime,
+    words: Vocabulary,
+    sample_max: int,
+    *,
+    rest_wanted: bool = False,
+) -> WindowRows:
+    """Return the customers of the window that ends at `window_end`.
 
     `sales` are the known customers' sale lines in the long window; `lifetime` is complete up to its end.
     """
@@ -114,13 +146,17 @@ def window_rows(
     totals |= totals_of(mid, f"_{scales.mid_days}d") | totals_of(short, f"_{scales.short_days}d")
 
     ids = [words.customers.texts[code] for code in customer.tolist()]
-    sampled, bound = sample_of(ids, sample_max)
-    order = np.array(sorted(np.flatnonzero(sampled).tolist(), key=ids.__getitem__), np.intp)
-    rows: dict[str, NDArray[Any] | list[str]] = {"CustomerID": [ids[i] for i in order.tolist()]}
-    rows |= {name: column[order] for name, column in columns.items()}
-    country = latest_country(sales, customer, _sort_words(words))[order]
-    rows["Country"] = [words.countries.texts[code] for code in country.tolist()]
-    return rows, totals, bound
+    country = latest_country(sales, customer, _sort_words(words))
+    sample = sample_of(ids, sample_max)
+
+    def rows(of: Positions) -> Columns:
+        found: Columns = {"CustomerID": [ids[i] for i in of.tolist()]}
+        found |= {name: column[of] for name, column in columns.items()}
+        found["Country"] = [words.countries.texts[code] for code in country[of].tolist()]
+        return found
+
+    rest = rows(sample.rest) if rest_wanted and len(sample.rest) else None
+    return WindowRows(rows(sample.order), rest, totals, sample.bound)
 
 
 def sampled_lines(fresh: Lines, words: Vocabulary, bound: int | None) -> tuple[Lines, LineTexts]:

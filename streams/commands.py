@@ -116,6 +116,34 @@ def retrain(
         process.run(settings, metrics, pulse.beat)
 
 
+def scores(
+    port: Annotated[int | None, typer.Option(help="Port of the web pages; 0 turns them off.")] = None,
+) -> None:
+    """Keep each customer's predicted value in a compacted topic; start as many as there are partitions."""
+    from contextlib import closing
+
+    from streams import logs
+    from streams import scoring as process
+    from streams.score_metrics import ScoreMetrics
+    from streams.settings import load_settings
+    from streams.start_checks import check_read, check_topics
+    from streams.topics import catalogue
+    from streams.web.health import Pulse
+    from streams.web.site import Site
+
+    settings = load_settings(scores_port=port)
+    logs.configure(settings, process="scores")
+    check_read(settings, "registry_dir")
+    topics = catalogue(settings)
+    check_topics(settings, topics.rows, topics.evaluations, topics.scores)
+    metrics = ScoreMetrics()
+    pulse = Pulse()
+    site = Site(settings, "scores", pulse, metrics.pages(), pulse.unbegun)
+    with closing(site):
+        site.serve(settings.scores_port, setting="scores_port")
+        process.run(settings, metrics, pulse.beat)
+
+
 def doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON, one object a line.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from models.features import DAY_S
 from models.registry import RegistryError
@@ -33,6 +34,7 @@ from streams.performance import ModelLoader
 from streams.policy import PolicyState, State, Step, step
 from streams.remedies import REQUESTS, Action, Choice
 from streams.rivals import beside
+from streams.scores import decile_cuts
 from streams.served import acting_verdict, watch_model
 from streams.settings import Settings
 from streams.succession import apply_decisions, replaced
@@ -297,8 +299,10 @@ class Evaluator:
             return None
         model, card = self.load(draft.carry.champion)
         scores = predict(model, draft.window.rows)
+        weight = draft.window.rows["SampleWeight"].to_numpy(np.float64)
         return {
             "horizon_days": card.horizon_days,
             "mean": rounded(float(scores.mean())),
-            "total": rounded(float(scores @ draft.window.rows["SampleWeight"].to_numpy())),
+            "total": rounded(float(scores @ weight)),
+            "decile_cuts": decile_cuts(scores, weight),
         }

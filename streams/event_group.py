@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from threading import Event
+from typing import Any
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition
@@ -20,6 +21,22 @@ COMMIT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 
 
+def group_options(settings: Settings, name: str) -> dict[str, Any]:
+    """Return what a consumer of the group `name` is made with: it commits nothing by itself."""
+    return {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "client_id": settings.topic(name),
+        "group_id": settings.topic(name),
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "allow_auto_create_topics": False,
+        "bootstrap_timeout_ms": round(settings.broker_wait_s * 1000),
+        "session_timeout_ms": round(settings.session_timeout_s * 1000),
+        "heartbeat_interval_ms": round(settings.heartbeat_interval_s * 1000),
+        "reconnect_backoff_max_ms": 1_000,
+    }
+
+
 class EventGroup:
     """A member of the group `name`; every call is made from one thread.
 
@@ -31,19 +48,7 @@ class EventGroup:
         self._stop = stop
         self._beat = beat  # called each time that a member asks for events
         with asking(settings):
-            self._consumer = KafkaConsumer(
-                catalogue(settings).events.name,
-                bootstrap_servers=settings.bootstrap_servers.split(","),
-                client_id=settings.topic(name),
-                group_id=settings.topic(name),
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                allow_auto_create_topics=False,
-                bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
-                session_timeout_ms=round(settings.session_timeout_s * 1000),
-                heartbeat_interval_ms=round(settings.heartbeat_interval_s * 1000),
-                reconnect_backoff_max_ms=1_000,
-            )
+            self._consumer = KafkaConsumer(catalogue(settings).events.name, **group_options(settings, name))
 
     def next(self, timeout_s: float) -> ConsumerRecord | None:
         """Return the next event, None where none comes in time."""

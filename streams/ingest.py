@@ -20,7 +20,7 @@ from streams.faults import strike, strike_after
 from streams.kafka_io import offsets_of, read_to_end, send_all, until_loaded
 from streams.partition import Applied, PartitionState, Refused
 from streams.settings import Settings
-from streams.snapshots import encode_part
+from streams.snapshots import encode_part, encode_rows
 from streams.state_config import Counters, StateConfig
 from streams.topics import catalogue
 
@@ -37,6 +37,7 @@ class Publication:
 
     outputs: list["asyncio.Future[Any]"]
     snapshots: list[tuple[bytes, bytes]]
+    rows: list[tuple[bytes, bytes]]
     checkpoint: list[StateRecord]
     offset: int
     counters: Counters
@@ -212,10 +213,16 @@ class Shard:
             snapshots = [
                 record for part in cut.parts for record in encode_part(part, state.config.partitions)
             ]
+            rows = [
+                record
+                for part in cut.parts
+                if self.settings.scores and not part.partial
+                for record in encode_rows(part, state.config.partitions)
+            ]
             checkpoint = self._ledger.commit(cut, state.words)
             letters, self._letters = self._letters, []
             counters = Counters(**cut.head["counters"])
-            await self._queue.put(Publication(letters, snapshots, checkpoint, cut.offset, counters))
+            await self._queue.put(Publication(letters, snapshots, rows, checkpoint, cut.offset, counters))
             if self.state is not state:
                 return
 
@@ -244,8 +251,9 @@ class Shard:
                     await asyncio.gather(*futures)
                     self._note_stored(done)
             item = await queue.get()
+            rows = await send_all(self.producer, topics.rows.name, item.rows, partition=self.tp.partition)
             sent = await self._send_outputs(topics.snapshots.name, item)
-            await asyncio.gather(*item.outputs, *sent)
+            await asyncio.gather(*item.outputs, *rows, *sent)
             unconfirmed.append((item, await self._send_checkpoint(topics.state.name, item)))
 
     def _note_stored(self, done: Publication) -> None:

@@ -55,7 +55,7 @@ class WorkerMetrics:
         self._loaded = False
         self._comparisons = ComparisonView()
         ProcessCollector(registry=self.registry)
-        _Collector(self._collect).register(self.registry)
+        PlainCollector(self._collect).register(self.registry)
 
     def pages(self) -> Pages:
         """Return /metrics."""
@@ -151,7 +151,7 @@ class RetrainMetrics:
         self._trainings: Counter[str] = Counter()
         self._requests = RequestView()
         ProcessCollector(registry=self.registry)
-        _Collector(self._collect).register(self.registry)
+        PlainCollector(self._collect).register(self.registry)
 
     def pages(self) -> Pages:
         """Return /metrics."""
@@ -216,7 +216,7 @@ class _Families:
         return iter(self._families.values())
 
 
-class _Collector:
+class PlainCollector:
     """A function as a collector; samples named `_created` are left out.
 
     They would be metrics of their own in the text format, in a table that lists all metrics.
@@ -236,7 +236,7 @@ class _Collector:
 
 def _histogram(name: str, buckets: tuple[float, ...], registry: CollectorRegistry) -> Histogram:
     histogram = Histogram(name, SPECS[name].help, SPECS[name].labels, buckets=buckets, registry=None)
-    _Collector(histogram.collect).register(registry)
+    PlainCollector(histogram.collect).register(registry)
     return histogram
 
 

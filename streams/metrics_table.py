@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 MetricType = Literal["counter", "gauge", "histogram"]
-Process = Literal["worker", "retrain", "batch"]
+Process = Literal["worker", "retrain", "batch", "scores"]
 
 FATES = ("on_time", "late", "duplicate", "control", "dead")
 STATES = ("warming", "reference", "quiet", "suspected", "confirmed", "resolved")
@@ -469,4 +469,39 @@ _BATCH = (
     ),
 )
 
-METRICS: tuple[MetricSpec, ...] = (*_PARTITION, *_EVALUATION, *_COMPARISON, *_RETRAIN, *_BATCH)
+_SCORES = (
+    MetricSpec(
+        "clv_scores_published_total",
+        "counter",
+        "messages",
+        ("kind",),
+        "Messages that this process sent to the topic of scores: `score`, or `tombstone` of one who left.",
+        "scores",
+    ),
+    MetricSpec(
+        "clv_scored_customers",
+        "gauge",
+        "customers",
+        ("partition",),
+        "Customers who stand scored in a partition of this process.",
+        "scores",
+    ),
+    MetricSpec(
+        "clv_scores_window_end_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        ("partition",),
+        "End of the window of which a partition stands scored, in event time.",
+        "scores",
+    ),
+    MetricSpec(
+        "clv_scores_refused_total",
+        "counter",
+        "messages",
+        (),
+        "Messages that could not be read, and windows whose model could not be loaded.",
+        "scores",
+    ),
+)
+
+METRICS: tuple[MetricSpec, ...] = (*_PARTITION, *_EVALUATION, *_COMPARISON, *_RETRAIN, *_BATCH, *_SCORES)

@@ -25,8 +25,8 @@ from streams.vocabulary import Vocabulary
 
 SNAPSHOTS, MODELS = "snapshots.parquet", "models"
 EVALUATIONS, EVENTS, DECISIONS = "evaluations.jsonl", "events.jsonl", "decisions.jsonl"
-DEAD_LETTERS = "dead_letters.jsonl"
-NAMES = (SNAPSHOTS, EVALUATIONS, EVENTS, DECISIONS, DEAD_LETTERS, MODELS)
+DEAD_LETTERS, SCORES = "dead_letters.jsonl", "scores.jsonl"
+NAMES = (SNAPSHOTS, EVALUATIONS, EVENTS, DECISIONS, DEAD_LETTERS, SCORES, MODELS)
 
 
 @contextmanager
@@ -58,9 +58,9 @@ def whole_directory(directory: Path, *, force: bool) -> Iterator[Path]:
 def snapshot_schema(settings: Settings) -> pa.Schema:
     """Return the columns of `snapshots.parquet`; the names of the shorter windows' depend on the settings."""
     scales = Scales(settings.window_days, settings.mid_window_days, settings.short_window_days)
-    columns, _, _ = window_rows(Lines.empty(), 0, scales, Lifetime.empty(), Vocabulary(), 1)
+    rows = window_rows(Lines.empty(), 0, scales, Lifetime.empty(), Vocabulary(), 1)
     fields = [pa.field("window_end", pa.timestamp("ms", "UTC"))]
-    for name, column in columns.items():
+    for name, column in rows.columns.items():
         kind = pa.from_numpy_dtype(column.dtype) if isinstance(column, np.ndarray) else pa.string()
         fields.append(pa.field(name, kind))
     return pa.schema([*fields, pa.field("SampleWeight", pa.float64())])
@@ -82,6 +82,7 @@ class ResultFiles:
 
             self._evaluations, self._events = lines(EVALUATIONS), lines(EVENTS)
             self._decisions, self._dead = lines(DECISIONS), lines(DEAD_LETTERS)
+            self._scores = lines(SCORES)
             self._files = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -108,6 +109,10 @@ class ResultFiles:
     def decision(self, event: dict[str, Any]) -> None:
         """Write a decision that was not made here, such as one that is followed."""
         _write_event(self._decisions, event)
+
+    def score(self, customer: str, message: bytes) -> None:  # noqa: ARG002  (it is in the message)
+        """Write a customer's score, as the bytes of its message."""
+        self._scores.write(message + b"\n")
 
     def dead(self, record: DeadRecord) -> None:
         """Write a refused record: place, reason, its bytes as `value` or, if no text, as `value_base64`."""

@@ -21,13 +21,13 @@ from streams import cloudevents
 from streams.carry import Request
 from streams.decision_writer import write_decision
 from streams.decisions import Decision, DecisionLog
-from streams.errors import ExitCode, UserError
+from streams.errors import UserError
 from streams.event_group import EventGroup
 from streams.faults import strike
 from streams.remedies import REQUESTS
 from streams.retrain_child import Answered, Failed, Later, Reply, Training, kept
 from streams.settings import Settings
-from streams.topic_admin import review_topics
+from streams.start_checks import check_topics
 from streams.topic_reader import read_all
 from streams.topics import catalogue
 
@@ -52,7 +52,8 @@ def run(settings: Settings, observer: RetrainObserver, beat: Callable[[], None])
 
     Raises UserError: BROKER where none answers at the start, STATE where a topic is missing.
     """
-    _check_topics(settings)
+    topics = catalogue(settings)
+    check_topics(settings, topics.snapshots, topics.events, topics.models)
     stop = Event()
     signals = (signal.SIGTERM, signal.SIGINT)
 
@@ -254,20 +255,3 @@ def _tell(what: str, decision: Decision, event_id: str) -> None:
         reason=decision.reason,
         window_end=cloudevents.iso(decision.window_end),
     )
-
-
-def _check_topics(settings: Settings) -> None:
-    """Raise UserError unless a broker answers and the topics are there that this process reads and writes."""
-    topics = catalogue(settings)
-    needed = {topics.snapshots.name, topics.events.name, topics.models.name}
-    missing = [
-        review.spec.name
-        for review in review_topics(settings, create=False)
-        if review.spec.name in needed and any(found.setting == "topic" for found in review.differences)
-    ]
-    if missing:
-        raise UserError(
-            f"topics are missing on {settings.bootstrap_servers}: {', '.join(missing)}",
-            hint="`clv-drift topics` creates them",
-            code=ExitCode.STATE,
-        )

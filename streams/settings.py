@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     sample_customers_max: Positive = Field(
         20_000, description="Customers whose rows and lines a snapshot carries."
     )
+    scores: bool = Field(
+        True, description="Whether the rows of all customers of a closed window are published, to be scored."
+    )
+    scores_per_second_max: Positive = Field(
+        5_000, description="Scores that one process publishes a second at most."
+    )
 
     # -- drift
     reference_weeks: Positive = Field(
@@ -217,6 +223,7 @@ class Settings(BaseSettings):
     worker_port: Port = Field(
         8001, description="Port of the worker's live page, /metrics and health pages; 0 turns it off."
     )
+    scores_port: Port = Field(8004, description="Port of the scores process's pages; 0 turns them off.")
     retrain_port: Port = Field(
         8002, description="Port of the retrain consumer's /metrics and health pages; 0 turns it off."
     )

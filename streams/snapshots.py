@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from models.features import FEATURES_VERSION
 from models.lines import Codes
-from streams.closing import WindowPart
+from streams.closing import Columns, WindowPart
 from streams.grid import from_iso, iso
 
 CHUNK_BYTES = 900_000
@@ -33,6 +33,25 @@ class Chunk:
 
 def encode_part(part: WindowPart, partitions: int) -> list[tuple[bytes, bytes]]:
     """Return a part as (key, value) records; the same part gives the same bytes, whoever encodes it."""
+    tables = [("rows", table) for table in _split(_rows_table(part.columns))]
+    tables += [("lines", table) for table in _split(_lines_table(part))]
+    return _records(part, partitions, tables, f"{iso(part.window_end)}/{part.partition}")
+
+
+def encode_rows(part: WindowPart, partitions: int) -> list[tuple[bytes, bytes]]:
+    """Return the rows of all customers of a part as (key, value) records, sampled or not.
+
+    The keys are the same in every window, so that compaction leaves the rows of the newest one.
+    """
+    tables = [("rows", table) for table in _split(_rows_table(part.columns))]
+    if part.rest is not None:
+        tables += [("rows", table) for table in _split(_rows_table(part.rest))]
+    return _records(part, partitions, tables, str(part.partition))
+
+
+def _records(
+    part: WindowPart, partitions: int, tables: list[tuple[str, pa.Table]], key: str
+) -> list[tuple[bytes, bytes]]:
     meta = {
         "window_end": iso(part.window_end),
         "partition": part.partition,
@@ -44,13 +63,10 @@ def encode_part(part: WindowPart, partitions: int) -> list[tuple[bytes, bytes]]:
         "sample_bound": part.sample_bound,
         "features_version": FEATURES_VERSION,
     }
-    tables = [("rows", table) for table in _split(_rows_table(part))]
-    tables += [("lines", table) for table in _split(_lines_table(part))]
     records = []
     for number, (kind, table) in enumerate(tables):
         chunk = {**meta, "kind": kind, "chunk": number, "chunks": len(tables)}
-        key = f"{meta['window_end']}/{part.partition}/{number}".encode()
-        records.append((key, _to_bytes(table, chunk)))
+        records.append((f"{key}/{number}".encode(), _to_bytes(table, chunk)))
     return records
 
 
@@ -75,10 +91,10 @@ def decode_chunk(value: bytes) -> Chunk:
         raise ValueError(f"not a snapshot message: {exc!r}") from exc
 
 
-def _rows_table(part: WindowPart) -> pa.Table:
+def _rows_table(columns: Columns) -> pa.Table:
     # An empty list of texts would otherwise become a column of nulls.
-    texts = {name: pa.array(part.columns[name], pa.string()) for name in ("CustomerID", "Country")}
-    return pa.table(part.columns | texts)
+    texts = {name: pa.array(columns[name], pa.string()) for name in ("CustomerID", "Country")}
+    return pa.table(columns | texts)
 
 
 def _lines_table(part: WindowPart) -> pa.Table:

@@ -7,6 +7,8 @@ from pathlib import Path
 from streams.errors import ExitCode, UserError
 from streams.roles import Role
 from streams.settings import ENV_PREFIX, Settings
+from streams.topic_admin import review_topics
+from streams.topics import TopicSpec
 
 
 def check_worker(settings: Settings, role: Role) -> None:
@@ -67,6 +69,22 @@ def check_read(settings: Settings, name: str) -> None:
     except OSError as exc:
         problem = f"{directory} cannot be read: {exc.strerror or exc}"
         raise _refused(name, problem, ExitCode.STORAGE) from exc
+
+
+def check_topics(settings: Settings, *needed: TopicSpec) -> None:
+    """Raise UserError unless a broker answers and the topics are there that a process reads and writes."""
+    names = {spec.name for spec in needed}
+    missing = [
+        review.spec.name
+        for review in review_topics(settings, create=False)
+        if review.spec.name in names and any(found.setting == "topic" for found in review.differences)
+    ]
+    if missing:
+        raise UserError(
+            f"topics are missing on {settings.bootstrap_servers}: {', '.join(missing)}",
+            hint="`clv-drift topics` creates them",
+            code=ExitCode.STATE,
+        )
 
 
 def _refused(name: str, problem: str, code: ExitCode) -> UserError:

@@ -1,13 +1,13 @@
 """What shapes a partition's state, and what is counted of its records."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from models.features import DAY_S, FEATURES_VERSION
 from streams.settings import Settings
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class StateConfig:
     sample_customers_max: int
     state_format: int = STATE_FORMAT
     features_version: int = FEATURES_VERSION
+    # Whether closed windows come with the rows of those who are not sampled: no matter of the state.
+    rest_wanted: bool = field(default=False, metadata={"stored": False})
 
     @classmethod
     def of(cls, settings: Settings, partitions: int | None = None) -> "StateConfig":
@@ -41,6 +43,7 @@ class StateConfig:
             jump_confirm_lines=settings.jump_confirm_lines,
             segment_lines_max=settings.segment_lines_max,
             sample_customers_max=settings.sample_customers_max,
+            rest_wanted=settings.scores,
         )
 
     @property
@@ -56,15 +59,18 @@ class StateConfig:
     @cached_property
     def as_stored(self) -> dict[str, Any]:
         """The settings by name, as every checkpoint carries them."""
-        return asdict(self)
+        return {item.name: getattr(self, item.name) for item in _STORED}
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Return in words how a stored configuration differs from this one, a setting an entry."""
         return [
             f"{item.name} was {stored.get(item.name)!r} and is now {getattr(self, item.name)!r}"
-            for item in fields(self)
+            for item in _STORED
             if stored.get(item.name) != getattr(self, item.name)
         ]
+
+
+_STORED = tuple(item for item in fields(StateConfig) if item.metadata.get("stored", True))
 
 
 @dataclass

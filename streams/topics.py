@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from streams.settings import Settings
 
 MIB = 1024 * 1024
+DAY_MS = 86_400_000
 FOREVER = "-1"
 
 
@@ -27,10 +28,12 @@ class Catalogue:
     dead_letters: TopicSpec
     state: TopicSpec
     snapshots: TopicSpec
+    rows: TopicSpec
     evaluations: TopicSpec
     comparisons: TopicSpec
     events: TopicSpec
     models: TopicSpec
+    scores: TopicSpec
 
     @property
     def specs(self) -> tuple[TopicSpec, ...]:
@@ -40,10 +43,12 @@ class Catalogue:
             self.dead_letters,
             self.state,
             self.snapshots,
+            self.rows,
             self.evaluations,
             self.comparisons,
             self.events,
             self.models,
+            self.scores,
         )
 
 
@@ -61,6 +66,8 @@ def catalogue(settings: Settings) -> Catalogue:
     compact = {"cleanup.policy": "compact"}
     # A start reads this topic whole, and an open segment is never compacted: a small one is closed soon.
     state_config = {**compact, "segment.bytes": str(16 * MIB), "min.cleanable.dirty.ratio": "0.25"}
+    # A window of fewer rows than the one before leaves some of that one over, which fall to retention.
+    newest = {**state_config, "cleanup.policy": "compact,delete", "retention.ms": str(30 * DAY_MS)}
     keep = {"cleanup.policy": "delete", "retention.ms": FOREVER}
     input_config = {**keep, "max.message.bytes": str(8 * MIB)}
     dead_config = {**keep, "max.message.bytes": str(9 * MIB)}
@@ -72,8 +79,10 @@ def catalogue(settings: Settings) -> Catalogue:
         ),
         state=spec("clv.state", "state of the partitions: segments and accumulators", state_config, n),
         snapshots=spec("clv.snapshots", "customers' rows at each window end", compact),
+        rows=spec("clv.rows", "all customers' rows at the newest window end", newest, n),
         evaluations=spec("clv.evaluations", "verdict on each window", compact),
         comparisons=spec("clv.comparisons", "Evidently's verdict on each window", compact),
         events=spec("clv.drift.events", "changes of verdict", keep),
         models=spec("clv.models", "decisions about models", keep),
+        scores=spec("clv.scores", "each customer's predicted value, key = customer", compact, n),
     )

@@ -122,17 +122,19 @@ class WindowState:
         counted = lines.select(folded & is_sale & _among(lines.invoice, fresh.invoice))
         touched = self.lifetime.fold(fresh, counted, orders_since=start)
         scales = Scales(config.window_days, config.mid_window_days, config.short_window_days)
-        columns, totals, bound = window_rows(
+        rows = window_rows(
             lines.select(is_sale & (lines.time < end)),
             end,
             scales,
             self.lifetime,
             self.words,
             config.sample_customers_max,
+            rest_wanted=config.rest_wanted and not partial,
         )
+        totals = rows.totals
         totals["lines"] = self._lines_since(start, end)
         totals["lines_week"] = self._lines_since(end - config.short_window_days * DAY_S, end)
-        week, texts = sampled_lines(fresh, self.words, bound)
+        week, texts = sampled_lines(fresh, self.words, rows.bound)
         part = WindowPart(
             window_end=end,
             partition=self.partition,
@@ -140,10 +142,11 @@ class WindowState:
             after=None if self.last_close < 0 else self.closed_through,
             earliest=self.earliest,
             totals=totals,
-            sample_bound=bound,
-            columns=columns,
+            sample_bound=rows.bound,
+            columns=rows.columns,
             lines=week,
             line_ids=texts,
+            rest=rows.rest,
         )
         self.closed_through = end
         self.last_close = number

@@ -21,6 +21,7 @@ COMMANDS = (
     ("replay", "--synthetic", "customers=20,days=5,seed=1"),
     ("worker",),
     ("retrain",),
+    ("scores",),
     ("watch",),
     ("model", "promote", "abcdef012345", "--reason", "test"),
     ("model", "rollback", "--reason", "test"),

@@ -30,7 +30,7 @@ from streams.settings import ENV_PREFIX, load_settings
 
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict] = COMPOSE["services"]
-OURS = ("topics", "worker", "retrain", "replay")
+OURS = ("topics", "worker", "retrain", "scores", "replay")
 BIN = Path(sys.executable).parent
 
 # Two whose digest is not known here, and the image that is built from this tree.
@@ -385,7 +385,7 @@ class Services(StreamRun):
     def __init__(self, settings, logs: Path, here: dict[str, str]) -> None:
         super().__init__(settings, logs)
         self.here = here
-        self.ports = {"worker": free_port(), "retrain": free_port()}
+        self.ports = {name: free_port() for name in ("worker", "retrain", "scores")}
 
     def begin(self, name: str, *more: str, **variables: str) -> Child:
         assert set(self.here) <= set(environment(name))
@@ -431,7 +431,7 @@ def services(settings, tmp_path, monkeypatch):
     stop_all(run.children)
 
 
-@pytest.mark.parametrize("name", ["worker", "retrain"])
+@pytest.mark.parametrize("name", ["worker", "retrain", "scores"])
 def test_health_is_asked_where_it_is_served(name):
     asked = re.search(r"127\.0\.0\.1:(\d+)/readyz", SERVICES[name]["healthcheck"]["test"][-1])
     assert int(asked[1]) == getattr(load_settings(), f"{name}_port")
@@ -441,16 +441,16 @@ def test_health_is_asked_where_it_is_served(name):
 @pytest.mark.slow
 def test_the_services_run_as_processes_with_the_same_environment(services):
     assert services.begin("topics").process.wait(60) == 0, services.words()
-    worker, retrain = (services.begin(name, "--port", str(port)) for name, port in services.ports.items())
-    services.wait_for(lambda: services.is_ready("worker") and services.is_ready("retrain"), timeout_s=90)
+    processes = [services.begin(name, "--port", str(port)) for name, port in services.ports.items()]
+    services.wait_for(lambda: all(services.is_ready(name) for name in services.ports), timeout_s=90)
     shop = "customers=200,days=21,seed=1,start=2011-07-18"
     replay = services.begin("replay", "--synthetic", shop, REPLAY_SPEED="max")
     assert replay.process.wait(60) == 0, services.words()
     services.wait_for(services.ended, timeout_s=60)
     for name in services.ports:
         assert "clv_" in services.page(name, "/metrics")
-    stop_all([worker, retrain])
-    assert worker.poll() == retrain.poll() == 0, services.words()
+    stop_all(processes)
+    assert {process.poll() for process in processes} == {0}, services.words()
     assert list(Path.cwd().iterdir()) == []
     for name in services.ports:
         lines = (services.logs / f"{name}.log").read_text().splitlines()

@@ -57,10 +57,10 @@ def test_rows_of_a_year_without_change_are_those_of_the_stream():
     )
     lifetime = Lifetime.empty()
     lifetime.fold(past, past.select(slice(0, 0)), orders_since=0)
-    rows, _, _ = window_rows(
+    rows = window_rows(
         stream.between(week - 13, week), START + week * WEEK_S, Scales(91, 28, 7), lifetime, words, 10**6
     )
-    expected = pd.DataFrame(rows).set_index("CustomerID")
+    expected = pd.DataFrame(rows.columns).set_index("CustomerID")
     assert len(expected) > 50
     for name in FEATURES:
         ours, theirs = found.loc[expected.index, name], expected[name]

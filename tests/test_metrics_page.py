@@ -18,6 +18,7 @@ from streams.kafka_process import free_port
 from streams.metrics import METRICS, RetrainMetrics, WorkerMetrics
 from streams.metrics_table import FATES
 from streams.metrics_views import PartitionView, RunningTotal, watermark_delay_s
+from streams.score_metrics import ScoreMetrics
 from streams.state_config import Counters
 from streams.web.server import serve
 
@@ -94,9 +95,20 @@ def full_retrain():
     return metrics
 
 
-@pytest.mark.parametrize(
-    ("process", "full"), [("worker", lambda: full_worker(-1)), ("retrain", full_retrain)]
-)
+def full_scores():
+    metrics = ScoreMetrics()
+    metrics.observe_sent(10, 2)
+    metrics.observe_scored(0, 10, 1_300_000_000)
+    metrics.observe_scored(1, 4, 1_300_000_000)
+    metrics.observe_lost(1)
+    metrics.observe_refused()
+    return metrics
+
+
+PAGES = {"worker": lambda: full_worker(-1), "retrain": full_retrain, "scores": full_scores}
+
+
+@pytest.mark.parametrize(("process", "full"), PAGES.items())
 def test_the_page_holds_exactly_the_metrics_of_the_table(process, full):
     page = generate_latest(full().registry).decode()
     families = {
@@ -118,7 +130,7 @@ def test_the_counters_of_the_table_are_all_there_is_to_a_record():
     assert {"read", *FATES} == {item.name for item in fields(Counters)}
 
 
-@pytest.mark.parametrize("full", [lambda: full_worker(-1), full_retrain])
+@pytest.mark.parametrize("full", PAGES.values())
 def test_prometheus_finds_nothing_wrong(full):
     promtool = shutil.which("promtool")
     if promtool is None:

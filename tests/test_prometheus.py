@@ -142,7 +142,8 @@ def test_targets_are_where_the_settings_put_them():
         job["job_name"]: job
         for job in yaml.safe_load((CONFIG / "prometheus.yml").read_text())["scrape_configs"]
     }
-    for job, port in (("worker", defaults.worker_port), ("retrain", defaults.retrain_port)):
+    for job in ("worker", "retrain", "scores"):
+        port = getattr(defaults, f"{job}_port")
         assert jobs[job]["dns_sd_configs"][0]["port"] == port
         (group,) = yaml.safe_load((CONFIG / "targets" / f"{job}.yml").read_text())
         assert group["targets"] == [f"{defaults.web_host}:{port}"]

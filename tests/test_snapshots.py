@@ -152,19 +152,20 @@ def test_a_table_that_is_none_of_ours_and_other_features_are_refused(parts):
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_sample_is_the_smallest_hashes(numbers, sample_max):
     ids = [str(number) for number in sorted(numbers)]
-    chosen, bound = sample_of(ids, sample_max)
+    sample = sample_of(ids, sample_max)
     hashes = customer_hash(ids, SAMPLE_KEY)
-    assert chosen.sum() == min(len(ids), sample_max)
-    assert (bound is None) == (len(ids) <= sample_max)
-    if bound is not None:
-        assert (hashes[chosen] <= bound).all()
-        assert (hashes[~chosen] > bound).all()
+    assert len(sample.order) == min(len(ids), sample_max)
+    assert sorted([*sample.order, *sample.rest]) == list(range(len(ids)))
+    assert [ids[i] for i in sample.order] == sorted(ids[i] for i in sample.order)
+    assert (sample.bound is None) == (len(ids) <= sample_max)
+    if sample.bound is not None:
+        assert (hashes[sample.order] <= sample.bound).all()
+        assert (hashes[sample.rest] > sample.bound).all()
+        assert (np.diff(hashes[sample.rest].astype(float)) >= 0).all()
     # Adding customers only ever pushes others out: nobody outside the sample comes in.
     more = [*ids, *(str(number) for number in range(10**7, 10**7 + 20))]
-    later, _ = sample_of(more, sample_max)
-    assert {who for who, is_in in zip(more, later, strict=True) if is_in and who in ids} <= {
-        who for who, is_in in zip(ids, chosen, strict=True) if is_in
-    }
+    later = {more[i] for i in sample_of(more, sample_max).order}
+    assert later & set(ids) <= {ids[i] for i in sample.order}
 
 
 def test_a_sampled_part_has_true_totals_and_the_lines_of_its_sample(parts):
