@@ -18,7 +18,6 @@ from streams.grid import iso
 from streams.settings import Settings
 
 CHANGES_MAX = 3
-SCHEDULE_DAYS = 28
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "retraining.md"
 BEGIN, END = "<!-- retraining:begin -->", "<!-- retraining:end -->"
 
@@ -36,15 +35,15 @@ def run(course: Course, settings: Settings, chosen: list[str]) -> tuple[int, dic
         f"\n{course.name}: {course.what}; {len(judged)} windows judged, from {iso(judged[0])[:10]}",
         flush=True,
     )
-    scheduled = settings.model_copy(update={"retrain_every_days": SCHEDULE_DAYS})
+    unscheduled = settings.model_copy(update={"retrain_every_days": 0})
     policies = {
         "never": lambda: every(watched, first, judged, None),
         "weekly": lambda: every(watched, first, judged, 1),
         "every four weeks": lambda: every(watched, first, judged, 4),
         "Kolmogorov-Smirnov and chi-square": lambda: on_verdict(watched, first, judged, "baseline", settings),
         "Evidently, dataset": lambda: on_verdict(watched, first, judged, "evidently_dataset", settings),
-        "this system": lambda: ours(watched, judged, settings),
-        "this system, scheduled": lambda: ours(watched, judged, scheduled),
+        "this system": lambda: ours(watched, judged, unscheduled),
+        "this system, scheduled": lambda: ours(watched, judged, settings),
         f"hindsight, {CHANGES_MAX} retrains at most": lambda: hindsight(watched, first, judged, CHANGES_MAX),
     }
     found = {}

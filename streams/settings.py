@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         " the level alone may be set anew. 0: a retrain at once, on what is known.",
     )
     retrain_every_days: int = Field(
-        0,
+        28,
         ge=0,
         description="A retrain is asked for so long after the last one, days of event time; 0: never.",
     )

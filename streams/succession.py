@@ -71,8 +71,9 @@ def _apply(draft: Draft, request: Request, decision: Decision, load: Load) -> No
 def _promote(draft: Draft, request: Request, decision: Decision) -> None:
     """Put the answer to a request into service; the model that it replaces stays beside it.
 
-    A retrained model brings a reference with it, from the drift's onset to the window that asked, and ends
-    the episode. A recalibrated one has learned from the same customers: their reference stays.
+    A model retrained after a drift brings a reference with it, from the onset to the window that asked, and
+    ends the episode. Where the customers had not changed their reference stays: after a recalibration, and
+    after a retrain that no drift asked for, or a year of scheduled ones would wear the detectors' promise out.
     """
     carry, shadow = draft.carry, request.rival
     version, onset = str(decision.version), request.onset
@@ -84,14 +85,14 @@ def _promote(draft: Draft, request: Request, decision: Decision) -> None:
     rival = None
     if before is not None and before != version:
         rival = Rival(version=before, purpose=Purpose.ROLLBACK, since=draft.window_end)
-    if retrained_at is None:
+    if retrained_at is None or onset is None:
         policies = {**carry.policies, **_begun_anew(carry, "model")}
         draft.carry = replaced(draft.carry, rival=rival, policies=policies)
         return
     draft.carry = replaced(
         draft.carry,
         rival=rival,
-        reference_start=onset or carry.reference_start,
+        reference_start=onset,
         reference_end=retrained_at,
         policies=_begun_anew(carry),
         episode=None,

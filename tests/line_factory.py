@@ -38,6 +38,7 @@ SHORT_WINDOWS: dict[str, Any] = {
     "cooldown_days": 14,
     "harm_gate": False,  # these streams are too short for labels to show harm
     "min_matured_windows": 0,
+    "retrain_every_days": 0,
     "estimators": ("tweedie_glm",),
     "gate_resamples": 200,
 }

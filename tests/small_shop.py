@@ -24,6 +24,7 @@ SHORT = {
     "monitor_horizon_days": 14,
     "harm_gate": False,  # so short a story has no labels that could show harm
     "min_matured_windows": 0,
+    "retrain_every_days": 0,
     "estimators": ("tweedie_glm",),
     "gate_resamples": 200,
 }

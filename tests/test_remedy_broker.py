@@ -19,7 +19,7 @@ RULES = SHORT | {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 def test_remedies_do_not_depend_on_who_dies(settings, tmp_path):
     conf = settings.model_copy(update=RULES)
     expected = backfilled(shop(DRIFT, text=TEXT), conf, tmp_path / "backfill")
@@ -31,11 +31,11 @@ def test_remedies_do_not_depend_on_who_dies(settings, tmp_path):
         stream.replay("--synthetic", TEXT, "--inject", DRIFT, "--speed", "max")
         for action in ("recalibrate", "review"):
             end = asked[action]
-            stream.wait_for(lambda end=end: end in stream.evaluations(), timeout_s=120)
+            stream.wait_for(lambda end=end: end in stream.evaluations(), timeout_s=240)
             for dying in (worker, retrain):
                 dying.process.kill()
                 dying.process.wait()
             time.sleep(0.5)
             retrain, worker = stream.retrain(), stream.worker("evaluate")
-        stream.wait_for(stream.ended, timeout_s=120)
+        stream.wait_for(stream.ended, timeout_s=240)
         assert stream.evaluations() == encoded(expected.evaluations), stream.words()
