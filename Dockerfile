@@ -20,7 +20,7 @@ FROM python:3.11-slim-bookworm
 # The directories of the volumes belong to the user who writes them: a new volume takes over its owner.
 RUN useradd --system --uid 10001 --user-group --no-create-home clv-drift \
     && install --directory --owner=10001 --group=10001 \
-        /var/lib/clv-drift/registry /var/lib/clv-drift/reports /srv/clv-drift
+        /var/lib/clv-drift/registry /var/lib/clv-drift/reports /var/lib/clv-drift/webhooks /srv/clv-drift
 COPY --from=build /opt/clv-drift /opt/clv-drift
 ENV PATH=/opt/clv-drift/bin:$PATH \
     HOME=/tmp \

@@ -18,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench detection docs dashboard compose-env requirements kafka-jars clean
+.PHONY: help setup demo test soak lint bench detection docs site dashboard compose-env requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ detection: $(VENV)/.dev $(LAB_PEERS:%=.venv-lab-%/.done)  ## Measure false alarm
 docs: $(VENV)/.base  ## Write the reference pages anew from the code.
 	@$(BIN)/python docs/generate.py
 
+site: $(VENV)/.dev  ## Build the documentation as a site, into site/.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 dashboard: $(VENV)/.dev  ## Write Grafana's dashboard anew from the code.
 	@$(BIN)/python grafana/generate.py
 
@@ -68,7 +71,7 @@ kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
 	@mv streams/kafka_jars.sha256.new streams/kafka_jars.sha256
 
 clean:  ## Remove what make has made; var/ and data/ stay.
-	rm -rf $(VENV) $(PEERS) .venv-lab-* .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .venv-lab-* .cache dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

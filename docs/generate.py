@@ -81,7 +81,8 @@ def metrics_page() -> str:
         [
             "# Metrics",
             "",
-            "Served at `/metrics` by the worker (`worker_port`) and the retrain consumer (`retrain_port`);",
+            "Served at `/metrics` by the worker (`worker_port`), the retrain consumer (`retrain_port`), the scores (`scores_port`)",
+            "and the webhooks process (`webhooks_port`);",
             "`clv_batch_...` are what `clv-drift train` and `detect` push to `pushgateway_url` or write into",
             "`textfile_dir`, where the settings name one.",
             "What describes the log of evaluations is set from that log by its one owner: a restart or another",

@@ -9,13 +9,17 @@ import typer
 from streams.commands import RegistryOption
 
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="Online Retail as .csv, .csv.gz or .xlsx.")
+    Path,
+    typer.Argument(
+        metavar="INPUT", help="Online Retail as .csv, .csv.gz, .xlsx or .parquet; any shop's by a mapping."
+    ),
 ]
 InputArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="[INPUT]",
-        help="Online Retail as .csv, .csv.gz or .xlsx. Default: the one in data/, else synthetic data.",
+        help="Online Retail as .csv, .csv.gz, .xlsx or .parquet; any shop's by a mapping."
+        " Default: the one in data/, else synthetic data.",
     ),
 ]
 SyntheticOption = Annotated[
@@ -25,6 +29,12 @@ SyntheticOption = Annotated[
 InjectOption = Annotated[
     list[str] | None,
     typer.Option(help="Drift scenario, such as price:+20%@2011-06-06~8w; may be given several times."),
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="How another shop's file is read: see config/mapping.example.toml. Default: the setting."
+    ),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only so many rows of the input.")]
 
@@ -43,6 +53,11 @@ def replay(
     lines_per_s: Annotated[float, typer.Option(min=0.01, max=100_000, help="Rate of --live.")] = 20.0,
     synthetic: SyntheticOption = None,
     limit: LimitOption = None,
+    mapping: MappingOption = None,
+    follow: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Follow a growing CSV file, or `-` for what is piped in."),
+    ] = None,
     no_end: Annotated[
         bool, typer.Option("--no-end", help="Write no end_of_input: more is to follow.")
     ] = False,
@@ -75,7 +90,35 @@ def replay(
         end=not no_end,
     )
     console = Console(soft_wrap=True, highlight=False)
-    raise typer.Exit(run(load_settings(bootstrap_servers=bootstrap_servers), request, console))
+    settings = load_settings(bootstrap_servers=bootstrap_servers, mapping=mapping)
+    if follow is not None:
+        from producers.follow_session import run_follow
+
+        raise typer.Exit(run_follow(settings, follow, request, console))
+    raise typer.Exit(run(settings, request, console))
+
+
+def check(
+    source: FileArgument,
+    mapping: MappingOption = None,
+    json: Annotated[bool, typer.Option("--json", help="The profile as JSON, for a program.")] = False,
+) -> None:
+    """Say what a file would be to the stream, without Kafka: columns, figures, dead letters and why."""
+    import msgspec
+    from rich.console import Console
+
+    from producers.check import examine
+    from producers.check_report import check_report
+    from streams.settings import load_settings
+
+    profile = examine(source, load_settings(mapping=mapping))
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(profile)).decode())
+    else:
+        console = Console(soft_wrap=True, highlight=False)
+        for part in check_report(profile):
+            console.print(part)
+    raise typer.Exit(profile.exit_code)
 
 
 def backfill(
@@ -94,6 +137,7 @@ def backfill(
         ),
     ] = None,
     limit: LimitOption = None,
+    mapping: MappingOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the results of an earlier backfill.")
     ] = False,
@@ -108,10 +152,11 @@ def backfill(
     from streams.settings import load_settings
     from streams.start_checks import check_names
 
-    settings = load_settings()
+    settings = load_settings(mapping=mapping)
     check_names(settings)
     progress = Console(stderr=True)
-    found, note = find_input(source, synthetic, [scenarios.parse(text) for text in inject or ()])
+    changes = [scenarios.parse(text) for text in inject or ()]
+    found, note = find_input(source, synthetic, changes, settings.field_mapping)
     if note:
         progress.print(f"note: {note}", markup=False)
     with shown(progress, found, limit) as bar:
@@ -134,6 +179,7 @@ def backfill(
 def train(
     source: FileArgument,
     registry_dir: RegistryOption = None,
+    mapping: MappingOption = None,
 ) -> None:
     """Train a model on a file and store it; it serves only once `clv-drift model promote` says so."""
     from rich.console import Console
@@ -143,8 +189,8 @@ def train(
     from streams import batch_metrics, batch_models, batch_report
     from streams.settings import load_settings
 
-    settings = load_settings(registry_dir=registry_dir)
-    found = file_input(source)
+    settings = load_settings(registry_dir=registry_dir, mapping=mapping)
+    found = file_input(source, mapping=settings.field_mapping)
     with shown(Console(stderr=True), found) as bar:
         records = bar.passing(batch_records(settings, found))
         trained = batch_models.train_on(records, settings, watch=bar.stage)
@@ -177,6 +223,7 @@ def detect(
         typer.Option(help="Run Evidently too, write its HTML report here; its verdict is shown only."),
     ] = None,
     registry_dir: RegistryOption = None,
+    mapping: MappingOption = None,
 ) -> None:
     """Compare a file's newest whole window with a model's reference; exit code 10 where it drifted."""
     from rich.console import Console
@@ -191,9 +238,9 @@ def detect(
         raise UserError(
             "--drift-share is Evidently's", hint="give --evidently FILE.html too", code=ExitCode.USAGE
         )
-    settings = load_settings(registry_dir=registry_dir, drift_share=drift_share)
+    settings = load_settings(registry_dir=registry_dir, drift_share=drift_share, mapping=mapping)
     end = None if window_end is None else int(window_end.replace(tzinfo=UTC).timestamp())
-    found = file_input(source)
+    found = file_input(source, mapping=settings.field_mapping)
     with shown(Console(stderr=True), found) as bar:
         records = bar.passing(batch_records(settings, found))
         detection = batch_models.detect_in(records, settings, version=reference, window_end=end)

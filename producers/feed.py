@@ -23,6 +23,7 @@ from streams.transactions import (
 from streams.watermarks import JumpGuard
 
 WATERMARK_EVERY_S = 6 * 3600
+PAUSE_WATERMARK_S = 900
 
 # The start of the data is looked for among so many lines with a time, in at most so many rows.
 START_LINES = 100
@@ -97,6 +98,37 @@ def records(
     yield from feed.lines(chain(ahead, rest))
     if end and guard.largest is not None:
         yield from feed.marks(Control.END_OF_INPUT)
+
+
+def live_records(
+    lines: Iterable[NumberedLine | None],
+    *,
+    source: str,
+    partitions: int,
+    jump_max_days: int,
+    jump_confirm_lines: int,
+    start: int | None = None,
+) -> Iterator[Record | None]:
+    """Return the records of a feed that grows as they come; None stands where nothing is there for now.
+
+    The event time begins at `start`, or else with the first line that has one. Watermarks are those of
+    `records`, and besides one wherever the feed pauses after `PAUSE_WATERMARK_S` of event time and where it
+    ends, for what closes a window must not wait for the next line. No `end_of_input`: more is to follow.
+    """
+    guard = JumpGuard(jump_max_s=jump_max_days * DAY_S, jump_confirm_lines=jump_confirm_lines)
+    feed = _Feed(source, partitions, guard, WATERMARK_EVERY_S)
+    if start is not None:
+        guard.advance(start)
+        yield from feed.marks(Control.WATERMARK)
+    for item in lines:
+        if item is not None:
+            yield from feed.lines((item,))
+            continue
+        if feed.unmarked_s() >= PAUSE_WATERMARK_S:
+            yield from feed.marks(Control.WATERMARK)
+        yield None
+    if feed.unmarked_s() > 0:
+        yield from feed.marks(Control.WATERMARK)
 
 
 def unwritten(feed: Iterable[Record], written: Mapping[int, Place]) -> Iterator[Record]:
@@ -191,6 +223,11 @@ class _Feed:
                 time,
                 guard.largest,
             )
+
+    def unmarked_s(self) -> int:
+        """How far the event time has gone on since the last control record, seconds."""
+        now = self.guard.largest
+        return 0 if now is None else now - (self.marked or 0)
 
     def _due(self) -> bool:
         now = self.guard.largest

@@ -10,6 +10,7 @@ from producers.lines import Line, NumberedLine, numbered
 from producers.scenarios import Scenario
 from producers.source import DEFAULT_INPUTS, read_lines, row_count, source_identity
 from streams.errors import ExitCode, UserError
+from streams.mapping import Mapping
 
 DEFAULT_SHOP = "customers=4000,days=373,seed=1"
 
@@ -35,12 +36,15 @@ class Input:
         return seq // scenarios.stride(self.scenarios)
 
 
-def file_input(path: Path, changes: Sequence[Scenario] = ()) -> Input:
-    """Return a file as an input; raises UserError (INPUT) where it cannot be used."""
-    read_lines(path)
-    chosen = scenarios.prepared(changes, lambda: read_lines(path))
-    identity = source_identity(path, scenarios.fingerprint(chosen))
-    return Input(str(path), identity, lambda: read_lines(path), chosen, row_count(path))
+def file_input(path: Path, changes: Sequence[Scenario] = (), mapping: Mapping | None = None) -> Input:
+    """Return a file as an input, read by a mapping if given; raises UserError (INPUT) for what is none."""
+    read_lines(path, mapping)
+    chosen = scenarios.prepared(changes, lambda: read_lines(path, mapping))
+    fingerprint = scenarios.fingerprint(chosen)
+    if mapping is not None:
+        fingerprint += f" {mapping.fingerprint}"
+    identity = source_identity(path, fingerprint)
+    return Input(str(path), identity, lambda: read_lines(path, mapping), chosen, row_count(path))
 
 
 def synthetic_input(text: str, changes: Sequence[Scenario] = ()) -> Input:
@@ -70,12 +74,15 @@ def live_input(seed: int, changes: Sequence[Scenario] = (), *, now: Callable[[],
 
 
 def find_input(
-    path: Path | None, synthetic: str | None, changes: Sequence[Scenario] = ()
+    path: Path | None,
+    synthetic: str | None,
+    changes: Sequence[Scenario] = (),
+    mapping: Mapping | None = None,
 ) -> tuple[Input, str]:
     """Return the input that was asked for, and a note where it had to be chosen.
 
-    Without a path and a shop it is the first of `DEFAULT_INPUTS` that exists, else the default shop.
-    Raises UserError (USAGE) where both are given.
+    Without a path and a shop it is the first of `DEFAULT_INPUTS` that exists, else the default shop; a
+    mapping goes with a path only. Raises UserError (USAGE) where both are given.
     """
     if path is not None and synthetic is not None:
         raise UserError(
@@ -84,7 +91,7 @@ def find_input(
     if synthetic is not None:
         return synthetic_input(synthetic, changes), ""
     if path is not None:
-        return file_input(path, changes), ""
+        return file_input(path, changes, mapping), ""
     for candidate in DEFAULT_INPUTS:
         if candidate.is_file():
             return file_input(candidate, changes), f"no input given: {candidate} it is"

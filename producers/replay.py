@@ -15,6 +15,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from producers.feed import Record
 from producers.pacing import Pace
 from streams.errors import ExitCode, UserError
+from streams.kafka_access import async_client, compression_type
 from streams.settings import Settings
 from streams.topics import MIB, catalogue
 
@@ -51,7 +52,7 @@ class Outcome:
 
 async def replay(
     settings: Settings,
-    records: Iterable[Record],
+    records: Iterable[Record | None],
     *,
     pace: Pace,
     stop: Event,
@@ -62,14 +63,24 @@ async def replay(
 
     Order is kept within each partition, so also a customer's. A partition never has a hole: its next batch
     leaves when the one before it is acknowledged. A record that is too large is given to `refuse` and passed
-    over. `report` is called a few times a second. Raises UserError (BROKER) where the broker is missing or
-    does not acknowledge within `ACK_TIMEOUT_S`; a replay that resumes goes on behind what the topic holds.
+    over. None among the records says that nothing is there for now: what was sent is then acknowledged before
+    the next is asked for. `report` is called a few times a second. Raises UserError (BROKER) where the broker
+    is missing or does not acknowledge within `ACK_TIMEOUT_S`; a replay that resumes goes on behind what the
+    topic holds.
     """
     outcome = Outcome()
     progress = _Progress(outcome, report)
     async with _producer(settings) as producer:
         delivery = _Delivery(producer, catalogue(settings).transactions.name, outcome)
         for record in records:
+            if record is None:
+                await delivery.finish()
+                await asyncio.sleep(TICK_S)
+                progress.tick(time.monotonic())
+                if stop.is_set():
+                    outcome.stopped = True
+                    break
+                continue
             due = pace.due(record.clock)
             while (now := time.monotonic()) < due and not stop.is_set():
                 if due - now > LINGER_S or now - delivery.flushed > LINGER_S:
@@ -189,7 +200,8 @@ async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
     """Open an idempotent producer; failures of Kafka inside become a UserError (BROKER)."""
     address = settings.bootstrap_servers
     producer = AIOKafkaProducer(
-        bootstrap_servers=address,
+        **async_client(settings),
+        compression_type=compression_type(settings),
         enable_idempotence=True,
         acks="all",
         max_batch_size=BATCH_BYTES,

@@ -72,7 +72,7 @@ def run(settings: Settings, request: Request, console: Console) -> int:
         )
 
     rows = source.rows if request.limit is None else min(request.limit, source.rows or request.limit)
-    with _stop_on_signals() as stop, display(console, source.title, rows) as shown:
+    with stop_on_signals() as stop, display(console, source.title, rows) as shown:
         outcome = asyncio.run(
             replay(settings, records, pace=_pace(request), stop=stop, report=shown.show, refuse=refuse)
         )
@@ -82,7 +82,7 @@ def run(settings: Settings, request: Request, console: Console) -> int:
 def _input(settings: Settings, request: Request) -> tuple[Input, str]:
     changes = [scenarios.parse(text) for text in request.inject]
     if not request.live:
-        return find_input(request.path, request.synthetic, changes)
+        return find_input(request.path, request.synthetic, changes, settings.field_mapping)
     if (
         request.path is not None
         or request.synthetic is not None
@@ -129,10 +129,7 @@ def _pace(request: Request) -> Pace:
 
 def _conclude(source: Input, outcome: Outcome, console: Console) -> int:
     """Say how it ended; return the exit code."""
-    console.print(
-        f"sent {outcome.sent:,} lines, acknowledged {outcome.acknowledged:,}, refused {outcome.refused:,};"
-        f" control records {outcome.controls:,}; {describe(outcome)}, {outcome.elapsed_s:.1f} s"
-    )
+    console.print(outcome_words(outcome))
     if outcome.stopped:
         onwards = "" if source.endless else "; --resume goes on from there"
         console.print(f"stopped after row {source.row_of(outcome.last_seq):,}{onwards}")
@@ -140,8 +137,16 @@ def _conclude(source: Input, outcome: Outcome, console: Console) -> int:
     return ExitCode.OK if outcome.complete else ExitCode.FAILURE
 
 
+def outcome_words(outcome: Outcome) -> str:
+    """Return what was sent, in one line of text."""
+    return (
+        f"sent {outcome.sent:,} lines, acknowledged {outcome.acknowledged:,}, refused {outcome.refused:,};"
+        f" control records {outcome.controls:,}; {describe(outcome)}, {outcome.elapsed_s:.1f} s"
+    )
+
+
 @contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """Turn the first interrupt or request to end into a flag; the second one ends the program at once."""
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Files to tables of text: CSV, gzipped CSV, Excel workbooks; told apart by their first bytes."""
+"""Files to tables: CSV, gzipped CSV, Excel workbooks, Parquet; told apart by their first bytes."""
 
 import codecs
 import csv
@@ -6,34 +6,42 @@ import gzip
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from producers.parquet_table import PARQUET_MAGIC, ParquetError, read_parquet
 from streams.errors import ExitCode, UserError
+from streams.mapping import Csv
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZIP_MAGIC = b"PK\x03\x04"
 SEPARATORS = ",;\t"
 
 HEADER_CHARS_MAX = 1 << 20
+COLUMNS_MAX = 10_000
 ROW_CHARS_MAX = 64 << 20
 WORKBOOK_BYTES_MAX = 4 << 30  # uncompressed; that of UCI takes a tenth
 
 
 class Table(NamedTuple):
-    """A header and the rows under it, as text; a row may be shorter or longer than the header."""
+    """A header and the rows under it, as text; a row may be shorter or longer than the header.
+
+    Where typed cells were asked for, those of a workbook and of Parquet are numbers, dates, None besides.
+    """
 
     header: list[str]
-    rows: Iterator[list[str]]
+    rows: Iterator[list[Any]]
 
 
 def unusable(path: Path, why: str) -> UserError:
     """Return the error for a file that is no input."""
-    hint = "expected the Online Retail data as .csv, .csv.gz or .xlsx"
+    hint = (
+        "expected the Online Retail data as .csv, .csv.gz, .xlsx or .parquet, or --mapping FILE for another's"
+    )
     return UserError(f"{path} {why}", hint=hint, code=ExitCode.INPUT)
 
 
@@ -54,15 +62,31 @@ def readable(path: Path) -> Iterator[None]:
         raise _damaged(path, f"is damaged: {exc}") from exc
     except csv.Error as exc:
         raise unusable(path, f"is not a CSV file: {exc}") from exc
+    except ParquetError as exc:
+        raise _damaged(path, str(exc)) from exc
+    except UnicodeError as exc:
+        raise UserError(
+            f"{path} is not in the encoding that the mapping says: {exc}",
+            hint="set [csv] encoding to the one the export is written in",
+            code=ExitCode.INPUT,
+        ) from exc
     except OSError as exc:
         raise UserError(f"cannot read {path}: {exc.strerror or exc}", code=ExitCode.INPUT) from exc
 
 
-def tables(path: Path) -> Iterator[Table]:
-    """Return the tables of a file: one of a CSV file, one a sheet of a workbook.
+def tables(path: Path, dialect: Csv | None = None, *, typed: bool = False) -> Iterator[Table]:
+    """Return the tables of a file: one of a CSV or Parquet file, one a sheet of a workbook.
 
+    `dialect` is that of a CSV file, None for the usual one; `typed` leaves numbers and dates as they are.
     Read each table before asking for the next. Raises UserError (INPUT) for what is no such file.
     """
+    for table in _tables(path, dialect, typed):
+        if len(table.header) > COLUMNS_MAX:
+            raise unusable(path, f"has {len(table.header):,} columns, more than {COLUMNS_MAX:,}")
+        yield table
+
+
+def _tables(path: Path, dialect: Csv | None, typed: bool) -> Iterator[Table]:
     with readable(path):
         if not path.exists():
             raise UserError(f"there is no file {path}", hint="give the path of the data", code=ExitCode.INPUT)
@@ -70,7 +94,13 @@ def tables(path: Path) -> Iterator[Table]:
             raise unusable(path, "is a directory" if path.is_dir() else "is not a regular file")
         if path.stat().st_size == 0:
             raise unusable(path, "is empty")
-        yield from _workbook(path) if starts_with(path, ZIP_MAGIC) else _csv(path)
+        if starts_with(path, ZIP_MAGIC):
+            yield from _workbook(path, _cells if typed else _texts)
+        elif starts_with(path, PARQUET_MAGIC):
+            header, rows = read_parquet(path)
+            yield Table(header, map(_cells if typed else _texts, rows))
+        else:
+            yield from _csv(path, dialect)
 
 
 def starts_with(path: Path, magic: bytes) -> bool:
@@ -99,19 +129,32 @@ def _latin_1(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("producers.latin-1", _latin_1)
 
 
-def _csv(path: Path) -> Iterator[Table]:
+def text_codec(dialect: Csv | None) -> tuple[str, str]:
+    """Return the encoding of a CSV file, and what is done with bytes that are not in it."""
+    if dialect is None or codecs.lookup(dialect.encoding).name == "utf-8":
+        return "utf-8-sig", "producers.latin-1"
+    return dialect.encoding, "strict"
+
+
+def reader_options(path: Path, head: str, dialect: Csv | None) -> dict[str, Any]:
+    """Return the options of `csv.reader` for a file whose first line is `head`; raises UserError (INPUT)."""
+    if len(head) >= HEADER_CHARS_MAX or "\0" in head:
+        raise unusable(path, "is not a CSV file: its first line is not a header of columns")
+    return (dialect or Csv()).reader_options(max(SEPARATORS, key=head.count))
+
+
+def _csv(path: Path, dialect: Csv | None) -> Iterator[Table]:
+    encoding, errors = text_codec(dialect)
     with (
         open_binary(path) as binary,
-        io.TextIOWrapper(binary, "utf-8-sig", errors="producers.latin-1", newline="") as file,
+        io.TextIOWrapper(binary, encoding, errors=errors, newline="") as file,
     ):
         head = file.readline(HEADER_CHARS_MAX)
-        if len(head) == HEADER_CHARS_MAX or "\0" in head:
-            raise unusable(path, "is not a CSV file: its first line is not a header of columns")
-        separator = max(SEPARATORS, key=head.count)
-        header = next(csv.reader([head], delimiter=separator), [])
+        options = reader_options(path, head, dialect)
+        header = next(csv.reader([head], **options), [])
         # One field may hold a whole row, and a field without its closing quote the rows after it.
         csv.field_size_limit(ROW_CHARS_MAX)
-        yield Table(header, csv.reader(_short_lines(path, file), delimiter=separator))
+        yield Table(header, csv.reader(_short_lines(path, file), **options))
 
 
 def _short_lines(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
@@ -125,7 +168,7 @@ def _short_lines(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
 # -- Excel -----------------------------------------------------------------------------------------------
 
 
-def _workbook(path: Path) -> Iterator[Table]:
+def _workbook(path: Path, read: Callable[[Iterable[object]], list[Any]]) -> Iterator[Table]:
     # Only a workbook needs the reader, and most inputs are CSV.
     from python_calamine import CalamineError, CalamineWorkbook  # noqa: PLC0415
 
@@ -139,8 +182,8 @@ def _workbook(path: Path) -> Iterator[Table]:
     try:
         with CalamineWorkbook.from_path(path) as book:
             for name in book.sheet_names:
-                rows = map(_texts, book.get_sheet_by_name(name).iter_rows())
-                yield Table(next(rows, []), rows)
+                rows = book.get_sheet_by_name(name).iter_rows()
+                yield Table(_texts(next(rows, [])), map(read, rows))
     except CalamineError as exc:
         # Some of these errors say no more than a sheet's name: their class tells what about it.
         raise _damaged(path, f"is not a workbook that can be read: {type(exc).__name__}: {exc}") from exc
@@ -150,12 +193,23 @@ def _texts(cells: Iterable[object]) -> list[str]:
     return [cell if isinstance(cell, str) else _text(cell) for cell in cells]
 
 
+def _cells(cells: Iterable[object]) -> list[object]:
+    return [_whole_second(cell) if isinstance(cell, datetime) else cell for cell in cells]
+
+
+def _whole_second(moment: datetime) -> datetime:
+    """Return a time of a sheet: the fraction of a day is a binary one, half a second less is that minute."""
+    return (moment + timedelta(milliseconds=500)).replace(microsecond=0)
+
+
 @lru_cache(maxsize=200_000, typed=True)
 def _text(cell: object) -> str:
     """Return a cell as a CSV file would hold it: Excel keeps 536365 as 536365.0."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
+    if cell is None:
+        return ""
     if isinstance(cell, datetime):
-        # The fraction of a day is a binary one: half a second less than the minute is that minute.
-        return (cell + timedelta(milliseconds=500)).replace(microsecond=0).isoformat()
+        moment = _whole_second(cell)
+        return (moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment).isoformat()
     return str(cell)

@@ -6,6 +6,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from producers.feed import Place, place
 from streams.errors import ExitCode, UserError
+from streams.kafka_access import async_client
 from streams.settings import Settings
 from streams.topic_admin import open_admin
 from streams.topics import catalogue
@@ -44,7 +45,7 @@ async def last_places(settings: Settings, source: str, *, records_max: int | Non
     """
     topic = catalogue(settings).transactions.name
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
+        **async_client(settings),
         enable_auto_commit=False,
         max_partition_fetch_bytes=16 << 20,
     )

@@ -3,7 +3,8 @@
     retail.transactions ─► ingest ─► clv.snapshots ─► evaluate ─► clv.evaluations ─► compare
            (P partitions)    │            (1)            │  ▲           (1)             │
                              ├─► retail.transactions.dlq │  └─ clv.models               └─► clv.comparisons
-                             └─► clv.state               └─► clv.drift.events
+                             ├─► clv.state               └─► clv.drift.events
+                             └─► clv.rows, clv.warnings
 
 Faust owns the group: which worker holds which partition. Each partition held has an owner object that
 keeps its state, loads it from the topics, and says through the gate which records it wants next.
@@ -213,6 +214,7 @@ class Worker:
                     PartitionView.of(
                         shard.state,
                         stored=shard.stored,
+                        warnings=shard.stored_warnings,
                         stored_bytes=shard.stored_bytes,
                         end_offset=self.app.consumer.highwater(tp),
                         holes=shard.holes,

@@ -12,6 +12,7 @@ from streams.carry import Carry
 from streams.decisions import Decision, DecisionLog
 from streams.detectors import make_detectors
 from streams.detectors.evidently import waits_for_comparison
+from streams.early_warnings import Warned
 from streams.evaluation import Evaluated, Evaluator
 from streams.history import History
 from streams.inline_comparison import InlineComparisons, inline_comparisons
@@ -61,22 +62,27 @@ class Step:
 
 
 class Sink(Protocol):
-    """Takes what becomes of an input, as it comes; scores alone come at the end, of the last whole window."""
+    """Takes what becomes of an input, as it comes.
+
+    At the end only come the early warnings, in the order of days, and the scores of the last whole window.
+    """
 
     def window(self, step: Step) -> None: ...  # noqa: D102
     def dead(self, record: DeadRecord) -> None: ...  # noqa: D102
+    def warning(self, event: dict[str, Any]) -> None: ...  # noqa: D102
     def score(self, customer: str, message: bytes) -> None: ...  # noqa: D102
 
 
 @dataclass
 class Results:
-    """A sink that keeps everything: one entry a window, an event, a decision, a dead record."""
+    """A sink that keeps everything: one entry a window, an event, a decision, a warning, a dead record."""
 
     snapshots: list[Snapshot] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     dead_records: list[DeadRecord] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
     scores: dict[str, bytes] = field(default_factory=dict)  # message by customer
     counters: Counters = field(default_factory=Counters)
 
@@ -90,6 +96,10 @@ class Results:
     def dead(self, record: DeadRecord) -> None:
         """Keep a dead record."""
         self.dead_records.append(record)
+
+    def warning(self, event: dict[str, Any]) -> None:
+        """Keep an early warning."""
+        self.warnings.append(event)
 
     def score(self, customer: str, message: bytes) -> None:
         """Keep a score."""
@@ -108,6 +118,7 @@ class Windows:
     ) -> None:
         config = StateConfig.of(settings, partitions)
         self.states = [PartitionState(partition, config) for partition in range(partitions)]
+        self.warned: list[Warned] = []
         self._on_dead = on_dead
         self._joiner = Joiner(partitions, settings.sample_customers_max)
         self._batch_lines = batch_lines
@@ -149,6 +160,7 @@ class Windows:
         for letter in applied.refused:
             self._on_dead(_dead(partition, letter, records))
         for cut in applied.cuts:
+            self.warned += cut.warned
             for part in cut.parts:
                 # Through the bytes of the topic, so that both ways round off nothing differently.
                 for _, value in encode_part(part, len(self.states)):
@@ -212,6 +224,8 @@ def run_into(
             carry = evaluated.carry
             sink.window(Step(snapshot, answers, evaluated.events, evaluated.evaluation))
             last = _Scorable.of(evaluated, windows.rows) or last
+    for warned in sorted(windows.warned, key=lambda warned: (warned.day, warned.partition)):
+        sink.warning(warned.to_event(evaluator.source, settings.hop_s))
     if last is not None:
         for customer, message in last.scores(models, evaluator.source):
             sink.score(customer, message)

@@ -56,6 +56,9 @@ class _Both:
     def dead(self, record: DeadRecord) -> None:
         self.files.dead(record)
 
+    def warning(self, event: dict[str, Any]) -> None:
+        self.files.warning(event)
+
     def score(self, customer: str, message: bytes) -> None:
         self.files.score(customer, message)
 

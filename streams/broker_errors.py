@@ -7,6 +7,7 @@ from threading import Lock
 
 from kafka.errors import KafkaError
 
+from streams.broker_refusal import refusal
 from streams.errors import ExitCode, UserError
 from streams.settings import Settings
 
@@ -24,6 +25,10 @@ def connecting(settings: Settings) -> Iterator[None]:
         with quiet_clients():
             yield
     except (KafkaError, OSError, ValueError) as exc:
+        with quiet_clients():
+            refused = refusal(settings)
+        if refused is not None:
+            raise UserError(refused[0], hint=refused[1], code=ExitCode.BROKER) from exc
         raise UserError(
             f"no Kafka broker answered at {settings.bootstrap_servers} within {settings.broker_wait_s:g} s",
             hint="start one (`clv-drift broker`) or set CLV_DRIFT_BOOTSTRAP_SERVERS to a running one",

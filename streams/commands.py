@@ -144,6 +144,27 @@ def scores(
         process.run(settings, metrics, pulse.beat)
 
 
+def rights(
+    process: Annotated[str, typer.Argument(help="Process whose rights are listed. Default: all.")] = "",
+    principal: Annotated[
+        str, typer.Option(help="Principal in Kafka's form; {process} stands for the process's name.")
+    ] = "User:{process}",
+) -> None:
+    """Print the least rights of each process, as calls of Kafka's own tool for ACLs."""
+    from streams.errors import ExitCode, UserError
+    from streams.rights import PROCESSES, commands_of
+    from streams.settings import load_settings
+
+    if process and process not in PROCESSES:
+        raise UserError(
+            f"there is no process {process!r}", hint=f"one of {', '.join(PROCESSES)}", code=ExitCode.USAGE
+        )
+    settings = load_settings()
+    for name in [process] if process else PROCESSES:
+        for line in commands_of(name, principal.replace("{process}", name), settings):
+            typer.echo(line)
+
+
 def doctor(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON, one object a line.")

@@ -8,6 +8,7 @@ from kafka.errors import KafkaError
 
 from streams import cloudevents
 from streams.errors import ExitCode, UserError
+from streams.kafka_access import python_client
 from streams.settings import Settings
 from streams.topics import catalogue
 
@@ -24,7 +25,7 @@ def write_decision(settings: Settings, key: str, event: dict[str, Any]) -> None:
     wait_ms = round(settings.broker_wait_s * 1000)
     try:
         producer = KafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers.split(","),
+            **python_client(settings),
             client_id=settings.topic("clv-drift-decisions"),
             enable_idempotence=True,
             acks="all",

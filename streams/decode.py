@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from models.features import DAY_S, MONEY_SCALE
 from models.lines import Lines
+from streams.mapped_lines import LineMapper, nested
+from streams.mapping import Mapping
 from streams.sources import Identities, IdentityReader, RawHeaders
-from streams.transactions import HEADER_CONTROL, Control, canonical_customer_id
+from streams.transactions import HEADER_CONTROL, HEADER_SOURCE, Control, canonical_customer_id
 from streams.vocabulary import UNKNOWN, Interner, Vocabulary
 
 LINE_BYTES_MAX = 65_536  # a line item is some 200 bytes; what is larger is no line item
@@ -82,14 +84,18 @@ class Decoded:
 
 
 class Decoder:
-    """Decodes the records of one partition into codes of `vocabulary`."""
+    """Decodes the records of one partition into codes of `vocabulary`.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    With a mapping, records of foreign producers are read by it; those of a replay are lines already.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, mapping: Mapping | None = None) -> None:
         self.vocabulary = vocabulary
         self._customers = _CustomerCodes(vocabulary.customers)
         self._times = _Times()
         self._decode = msgspec.json.Decoder(Line).decode
         self._decode_control = msgspec.json.Decoder(ControlValue).decode
+        self._foreign = None if mapping is None else ForeignLines(mapping)
 
     def decode(self, values: Sequence[bytes | None], headers: Sequence[RawHeaders]) -> Decoded:
         """Decode records given as parallel sequences, in the order of the log."""
@@ -107,7 +113,10 @@ class Decoder:
                     letter.position for letter in dead[refused_before:]
                 }
                 positions = [i for i in positions if i not in skip]
-            rows = self._rows(values, positions, dead)
+            if self._foreign is None:
+                rows = self._rows(values, positions, dead)
+            else:
+                rows = self._told_singly(values, headers, positions, dead)
             lines, at = self._columns(rows, positions, dead)
             controls += found
             blocks.append(lines)
@@ -151,8 +160,20 @@ class Decoder:
                 return [decode(value) for value in chosen]  # type: ignore[arg-type]
         except (TypeError, ValueError, RecursionError):
             pass  # told line by line below
+        return self._told_singly(values, None, positions, dead)
+
+    def _told_singly(
+        self,
+        values: Sequence[bytes | None],
+        headers: Sequence[RawHeaders] | None,
+        positions: list[int],
+        dead: list[DeadLetter],
+    ) -> list[Line]:
+        """Do as `_rows`, a record at a time; by `headers` the mapping knows whose record it is."""
         rows, good = [], []
         for i in positions:
+            ours = self._foreign is None or headers is None or HEADER_SOURCE in dict(headers[i])
+            decode = self._decode if ours or self._foreign is None else self._foreign.decode
             try:
                 rows.append(decode(_checked(values[i])))
             except UnicodeDecodeError:
@@ -213,6 +234,24 @@ class Decoder:
             price=price,
         )
         return lines, at
+
+
+class ForeignLines:
+    """Lines of records whose fields have the names and forms of another shop."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._names = mapping.names
+        self._mapper = LineMapper(mapping)
+
+    def decode(self, value: bytes) -> Line:
+        """Return the line of a record; raises ValueError or RecursionError where it is none."""
+        record = msgspec.json.decode(value)
+        if not isinstance(record, dict):
+            raise ValueError("the record is no JSON object")
+        line, problems = self._mapper.line([nested(record, name) for name in self._names])
+        if problems:
+            raise ValueError("; ".join(f"{field}: {why}" for field, why in problems))
+        return msgspec.convert(line, Line)
 
 
 def _checked(value: bytes | None) -> bytes:

@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 from models.registry import Registry, RegistryError
 from streams.broker_errors import asking, quiet_clients
 from streams.errors import ExitCode, UserError
+from streams.kafka_access import python_client
 from streams.kafka_jars import jars_dir, parse_pins, pinned_text
 from streams.kafka_java import find_java
 from streams.settings import Settings, load_settings, settings_file
@@ -152,7 +153,7 @@ def _probe_topic(settings: Settings, name: str) -> Iterator[None]:
 def _clock_difference_s(settings: Settings, topic: str) -> float:
     """Return how far the broker's clock is behind ours, seconds; the way there and back counts as nothing."""
     producer = KafkaProducer(
-        bootstrap_servers=settings.bootstrap_servers.split(","),
+        **python_client(settings),
         bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
     )
     try:

@@ -9,7 +9,7 @@ import logging
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -34,10 +34,14 @@ class EmbeddedKafka:
 
     `data_dir` keeps the records between runs and is held by one broker at a time; `cache_dir` (jars and
     start-up cache) may be shared by any number of them. `port` 0 takes a free one, kept for later starts of
-    the same object. Start it from a thread that outlives it (see `KafkaProcess`).
+    the same object. `properties` are set besides ours, such as a listener with TLS. Start it from a thread
+    that outlives it (see `KafkaProcess`).
     """
 
-    def __init__(self, data_dir: Path, cache_dir: Path, port: int = 0) -> None:
+    def __init__(
+        self, data_dir: Path, cache_dir: Path, port: int = 0, properties: Mapping[str, str] | None = None
+    ) -> None:
+        self.properties = dict(properties or {})
         self.data_dir = data_dir
         self.cache_dir = cache_dir
         self.port = port
@@ -81,7 +85,7 @@ class EmbeddedKafka:
             raise RuntimeError("the broker runs already")
         launch = prepare(self.cache_dir, say=say)
         self.port = self.port or free_port()
-        broker = KafkaProcess(launch, self.data_dir, self.port)
+        broker = KafkaProcess(launch, self.data_dir, self.port, self.properties)
         broker.start(timeout_s)
         self._broker = broker
 

@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from streams.broker_errors import asking
+from streams.kafka_access import python_client
 from streams.settings import Settings
 from streams.topics import catalogue
 
@@ -24,7 +25,7 @@ CLOSE_TIMEOUT_S = 2.0
 def group_options(settings: Settings, name: str) -> dict[str, Any]:
     """Return what a consumer of the group `name` is made with: it commits nothing by itself."""
     return {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        **python_client(settings),
         "client_id": settings.topic(name),
         "group_id": settings.topic(name),
         "enable_auto_commit": False,

@@ -5,6 +5,7 @@ from typing import Any
 import faust
 
 from streams.consumption import Gate, scheduler
+from streams.kafka_access import faust_credentials
 from streams.roles import Role
 from streams.settings import Settings
 from streams.topics import MIB
@@ -35,6 +36,7 @@ def faust_app(settings: Settings, role: Role, gate: Gate) -> Any:
     return faust.App(
         settings.topic(f"clv-drift-{role.value}"),
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        broker_credentials=faust_credentials(settings),
         store="memory://",
         datadir=settings.kafka_dir.parent / "faust",
         ConsumerScheduler=scheduler(gate, settings.batch_lines_max),

@@ -82,7 +82,7 @@ class IdleWatch:
             return shard.state.guard.largest
         start = max(0, end - TAIL_RECORDS)
         records, _ = await read_to_end(self._worker.settings, topic, partition, start=start)
-        decoder = Decoder(Vocabulary())
+        decoder = Decoder(Vocabulary(), self._worker.settings.field_mapping)
         batch = decoder.decode([r.value for r in records], [r.headers for r in records])
         times = sorted([*batch.lines.time.tolist(), *(control.event_time for control in batch.controls)])
         # The median rather than the largest: one line from the far future must not speak for the partition.

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from faust.types import TP
 
 from streams.checkpoints import Ledger, StateRecord, StateUnusableError, load
 from streams.consumption import Batch, Gate
+from streams.early_warnings import Tally
 from streams.errors import ExitCode, UserError
 from streams.faults import strike, strike_after
 from streams.kafka_io import offsets_of, read_to_end, send_all, until_loaded
@@ -38,9 +39,11 @@ class Publication:
     outputs: list["asyncio.Future[Any]"]
     snapshots: list[tuple[bytes, bytes]]
     rows: list[tuple[bytes, bytes]]
+    warnings: list[tuple[bytes, bytes]]
     checkpoint: list[StateRecord]
     offset: int
     counters: Counters
+    tally: Tally
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Shard:
     state: PartitionState | None = None
     committable: int | None = None  # the offset up to which everything is stored
     stored: Counters = field(default_factory=Counters)  # as of the newest checkpoint acknowledged
+    stored_warnings: Tally = field(default_factory=Tally)  # of the same
     holes: int = 0
     reloads: int = 0
     _ledger: Ledger = field(default_factory=Ledger)
@@ -102,7 +106,7 @@ class Shard:
         if self.closed:  # the partition went while its state was read
             return
         self.state = state
-        self.stored = replace(state.counters)
+        self.stored, self.stored_warnings = replace(state.counters), Tally(**asdict(state.warnings.tally))
         self._sizes = {key: len(key) + len(value) for key, value in live.items()}
         self._queue = asyncio.Queue(CHECKPOINTS_AHEAD_MAX)
         self._publisher = asyncio.create_task(self._publish(self._queue))
@@ -219,10 +223,15 @@ class Shard:
                 if self.settings.scores and not part.partial
                 for record in encode_rows(part, state.config.partitions)
             ]
+            source, hop_s = self.settings.event_source, self.settings.hop_s
+            warnings = [warned.record(source, hop_s) for warned in cut.warned]
             checkpoint = self._ledger.commit(cut, state.words)
             letters, self._letters = self._letters, []
             counters = Counters(**cut.head["counters"])
-            await self._queue.put(Publication(letters, snapshots, rows, checkpoint, cut.offset, counters))
+            tally = Tally(**cut.head["warnings"]["tally"])
+            await self._queue.put(
+                Publication(letters, snapshots, rows, warnings, checkpoint, cut.offset, counters, tally)
+            )
             if self.state is not state:
                 return
 
@@ -252,13 +261,14 @@ class Shard:
                     self._note_stored(done)
             item = await queue.get()
             rows = await send_all(self.producer, topics.rows.name, item.rows, partition=self.tp.partition)
+            warnings = await send_all(self.producer, topics.warnings.name, item.warnings, partition=0)
             sent = await self._send_outputs(topics.snapshots.name, item)
-            await asyncio.gather(*item.outputs, *rows, *sent)
+            await asyncio.gather(*item.outputs, *rows, *warnings, *sent)
             unconfirmed.append((item, await self._send_checkpoint(topics.state.name, item)))
 
     def _note_stored(self, done: Publication) -> None:
         """Take note that a checkpoint is acknowledged."""
-        self.committable, self.stored = done.offset, done.counters
+        self.committable, self.stored, self.stored_warnings = done.offset, done.counters, done.tally
         for key, value in done.checkpoint:
             if value is None:
                 self._sizes.pop(key, None)

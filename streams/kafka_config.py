@@ -1,5 +1,6 @@
 """What the embedded broker is started with: its properties, its logging and the flags of its JVM."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from streams.topics import MIB
@@ -85,6 +86,17 @@ def server_properties(log_dir: Path, *, port: int, controller_port: int) -> dict
     return node | session | groups | topics | internal | cleaner | threads
 
 
-def render_properties(properties: dict[str, str]) -> str:
-    """Return properties as the text of a `.properties` file; backslashes are escaped as Java reads them."""
-    return "".join("{}={}\n".format(name, value.replace("\\", "\\\\")) for name, value in properties.items())
+# Properties that list things: what is given besides is listed after ours.
+_LISTS = ("listeners", "advertised.listeners", "listener.security.protocol.map")
+
+
+def with_listeners(ours: Mapping[str, str], besides: Mapping[str, str]) -> dict[str, str]:
+    """Return our properties with others besides; those that list listeners are joined."""
+    joined = {name: f"{ours[name]},{besides[name]}" for name in _LISTS if name in besides}
+    return {**ours, **besides, **joined}
+
+
+def render_properties(properties: Mapping[str, str]) -> str:
+    """Return properties as the text of a `.properties` file, escaped as Java reads them."""
+    escaped = {name: value.replace("\\", "\\\\").replace("\n", "\\n") for name, value in properties.items()}
+    return "".join(f"{name}={value}\n" for name, value in escaped.items())

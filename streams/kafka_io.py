@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams import cloudevents
+from streams.kafka_access import async_client, compression_type
 from streams.settings import Settings
 from streams.topics import MIB, catalogue
 
@@ -23,13 +24,14 @@ Loaded = TypeVar("Loaded")
 async def start_producer(settings: Settings) -> AIOKafkaProducer:
     """Return a started idempotent producer that knows every topic of the installation."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.bootstrap_servers,
+        **async_client(settings),
         client_id=settings.topic("clv-drift"),
         enable_idempotence=True,
         acks="all",
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         max_request_size=10 * MIB,
         linger_ms=2,
+        compression_type=compression_type(settings),
     )
     await producer.start()
     # A send to a topic that the client has not heard of waits for metadata, and all others wait with it.
@@ -45,7 +47,7 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     for a position to start from.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
+        **async_client(settings),
         client_id=settings.topic("clv-drift-reader"),
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -8,14 +8,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from streams.errors import ExitCode, UserError
 from streams.file_lock import try_exclusive
-from streams.kafka_config import CLUSTER_ID, JVM_FLAGS, LOG4J_PROPERTIES, render_properties, server_properties
+from streams.kafka_config import (
+    CLUSTER_ID,
+    JVM_FLAGS,
+    LOG4J_PROPERTIES,
+    render_properties,
+    server_properties,
+    with_listeners,
+)
 from streams.kafka_jars import storage_errors
 from streams.topics import MIB
 
@@ -102,7 +109,10 @@ class KafkaProcess:
     broker is left behind when its parent is killed.
     """
 
-    def __init__(self, launch: Launch, data_dir: Path, port: int) -> None:
+    def __init__(
+        self, launch: Launch, data_dir: Path, port: int, properties: Mapping[str, str] | None = None
+    ) -> None:
+        self.properties = dict(properties or {})  # besides ours
         self.launch = launch
         self.data_dir = data_dir
         self.port = port
@@ -226,7 +236,8 @@ class KafkaProcess:
 
     def _write_properties(self, stored: Path) -> Path:
         path = self.data_dir / "server.properties"
-        properties = server_properties(stored.resolve(), port=self.port, controller_port=free_port())
+        ours = server_properties(stored.resolve(), port=self.port, controller_port=free_port())
+        properties = with_listeners(ours, self.properties)
         path.write_text(render_properties(properties), encoding="utf-8")
         return path
 

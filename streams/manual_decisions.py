@@ -17,6 +17,7 @@ from streams.carry import Carry, carry_in
 from streams.decisions import Decision, DecisionLog, Outcome
 from streams.errors import ExitCode, UserError
 from streams.grid import iso
+from streams.kafka_access import python_client
 from streams.settings import Settings
 from streams.topic_reader import read_all
 from streams.topics import catalogue
@@ -175,7 +176,7 @@ def _send(settings: Settings, decision: Decision) -> None:
     """Write a decision and wait until every replica in sync has it."""
     try:
         producer = KafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers.split(","),
+            **python_client(settings),
             client_id=settings.topic("clv-drift-model"),
             enable_idempotence=True,
             acks="all",

@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from models.features import DAY_S
 from streams.metrics_server import PATH, metrics_page
 from streams.metrics_table import FATES, METRICS, STATES, MetricSpec, Process
 from streams.metrics_views import (
@@ -253,6 +254,10 @@ def _add_partition(families: _Families, view: PartitionView) -> None:
     families.add("clv_state_lines", view.lines, partition)
     families.add("clv_state_customers", view.customers, partition)
     families.add("clv_state_stored_bytes", view.stored_bytes, partition)
+    for signal, count in view.warnings.found.items():
+        families.add("clv_early_warnings_total", count, partition, signal)
+    if view.warnings.last_day is not None:
+        families.add("clv_early_warning_timestamp_seconds", (view.warnings.last_day + 1) * DAY_S, partition)
 
 
 def _add_evaluations(families: _Families, view: EvaluationView, settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 MetricType = Literal["counter", "gauge", "histogram"]
-Process = Literal["worker", "retrain", "batch", "scores"]
+Process = Literal["worker", "retrain", "batch", "scores", "webhooks"]
 
 FATES = ("on_time", "late", "duplicate", "control", "dead")
 STATES = ("warming", "reference", "quiet", "suspected", "confirmed", "resolved")
@@ -262,6 +262,21 @@ _COMPARISON = (
 
 _PARTITION = (
     MetricSpec(
+        "clv_early_warnings_total",
+        "counter",
+        "findings",
+        ("partition", "signal"),
+        "Changes found in a partition's order stream before its week was over, by signal, as the newest"
+        " stored checkpoint has it. They change no verdict.",
+    ),
+    MetricSpec(
+        "clv_early_warning_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        ("partition",),
+        "End of the last day that gave an early warning, in event time.",
+    ),
+    MetricSpec(
         "clv_lines_total",
         "counter",
         "records",
@@ -504,4 +519,63 @@ _SCORES = (
     ),
 )
 
-METRICS: tuple[MetricSpec, ...] = (*_PARTITION, *_EVALUATION, *_COMPARISON, *_RETRAIN, *_BATCH, *_SCORES)
+_WEBHOOKS = (
+    MetricSpec(
+        "clv_webhook_tries_total",
+        "counter",
+        "requests",
+        ("endpoint", "outcome"),
+        "Requests to an endpoint by what became of them: `delivered`, to be tried `again`, `dead`.",
+        "webhooks",
+    ),
+    MetricSpec(
+        "clv_webhook_request_seconds",
+        "histogram",
+        "seconds",
+        ("endpoint",),
+        "Time that a request to an endpoint took, failed ones included.",
+        "webhooks",
+    ),
+    MetricSpec(
+        "clv_webhook_pending",
+        "gauge",
+        "deliveries",
+        ("endpoint",),
+        "Deliveries that wait for their turn, or to be tried again.",
+        "webhooks",
+    ),
+    MetricSpec(
+        "clv_webhook_dead",
+        "gauge",
+        "deliveries",
+        ("endpoint",),
+        "Deliveries that were given up and are kept; `clv-drift webhooks redeliver` sends them again.",
+        "webhooks",
+    ),
+    MetricSpec(
+        "clv_webhook_oldest_timestamp_seconds",
+        "gauge",
+        "seconds since 1970",
+        ("endpoint",),
+        "When the oldest delivery that waits was read from the log; missing where none waits.",
+        "webhooks",
+    ),
+    MetricSpec(
+        "clv_webhook_refused_total",
+        "counter",
+        "messages",
+        (),
+        "Messages of the logs that could not be read, and are delivered to nobody.",
+        "webhooks",
+    ),
+)
+
+METRICS: tuple[MetricSpec, ...] = (
+    *_PARTITION,
+    *_EVALUATION,
+    *_COMPARISON,
+    *_RETRAIN,
+    *_BATCH,
+    *_SCORES,
+    *_WEBHOOKS,
+)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from streams.decisions import Decision, Outcome
 from streams.draft import DETECTED
+from streams.early_warnings import Tally
 from streams.grid import from_iso
 from streams.metrics_table import DRIFT_TYPES
 from streams.partition import PartitionState
@@ -23,9 +24,9 @@ GATED = ("champion", "challenger")
 class PartitionView:
     """An input partition as its worker holds it; times are epoch seconds of event time.
 
-    `stored` are the counters of the newest checkpoint that the broker acknowledged: a restart goes on from
-    them, so they never go back. `counters` are those of the state in memory, which a restart may set back.
-    `watermark` is None until the partition's time is trusted, `lag` where the log's end is not known.
+    `stored` and `warnings` are what the newest checkpoint counted that the broker acknowledged: a restart
+    goes on from them, so they never go back. `counters` are those of the state in memory, which a restart may
+    set back. `watermark` is None until the partition's time is trusted, `lag` where the log's end is unknown.
     """
 
     partition: int
@@ -36,6 +37,7 @@ class PartitionView:
     lag: int | None
     lines: int
     customers: int
+    warnings: Tally
     stored_bytes: int = 0
     holes: int = 0
     reloads: int = 0
@@ -46,6 +48,7 @@ class PartitionView:
         state: PartitionState,
         *,
         stored: Counters,
+        warnings: Tally,
         stored_bytes: int,
         end_offset: int | None,
         holes: int,
@@ -62,6 +65,7 @@ class PartitionView:
             lag=None if end_offset is None else max(0, end_offset - 1 - state.read_offset),
             lines=sum(len(segment.lines) for segment in state.windows.segments),
             customers=int(state.windows.lifetime.known.sum()),
+            warnings=warnings,
             stored_bytes=stored_bytes,
             holes=holes,
             reloads=reloads,

@@ -25,8 +25,8 @@ from streams.vocabulary import Vocabulary
 
 SNAPSHOTS, MODELS = "snapshots.parquet", "models"
 EVALUATIONS, EVENTS, DECISIONS = "evaluations.jsonl", "events.jsonl", "decisions.jsonl"
-DEAD_LETTERS, SCORES = "dead_letters.jsonl", "scores.jsonl"
-NAMES = (SNAPSHOTS, EVALUATIONS, EVENTS, DECISIONS, DEAD_LETTERS, SCORES, MODELS)
+DEAD_LETTERS, SCORES, WARNINGS = "dead_letters.jsonl", "scores.jsonl", "warnings.jsonl"
+NAMES = (SNAPSHOTS, EVALUATIONS, EVENTS, DECISIONS, DEAD_LETTERS, SCORES, WARNINGS, MODELS)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ class ResultFiles:
 
             self._evaluations, self._events = lines(EVALUATIONS), lines(EVENTS)
             self._decisions, self._dead = lines(DECISIONS), lines(DEAD_LETTERS)
-            self._scores = lines(SCORES)
+            self._scores, self._warnings = lines(SCORES), lines(WARNINGS)
             self._files = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -109,6 +109,10 @@ class ResultFiles:
     def decision(self, event: dict[str, Any]) -> None:
         """Write a decision that was not made here, such as one that is followed."""
         _write_event(self._decisions, event)
+
+    def warning(self, event: dict[str, Any]) -> None:
+        """Write an early warning."""
+        _write_event(self._warnings, event)
 
     def score(self, customer: str, message: bytes) -> None:  # noqa: ARG002  (it is in the message)
         """Write a customer's score, as the bytes of its message."""

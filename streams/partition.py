@@ -12,6 +12,7 @@ from models.lines import Codes, Ints, distinct
 from streams.closing import WindowPart
 from streams.course import LONG_AGO, follow
 from streams.decode import Decoded, Decoder
+from streams.early_warnings import EarlyWarnings, Warned
 from streams.lifetime import Lifetime
 from streams.sources import RawHeaders, Sources
 from streams.state_config import Counters, StateConfig
@@ -40,6 +41,7 @@ class Cut:
     number: int
     offset: int  # the last offset that the checkpoint covers
     parts: list[WindowPart]
+    warned: list[Warned]
     segment: Segment | None
     lifetime: dict[str, Any] | None  # figures of the customers that changed, or of all
     lifetime_full: bool
@@ -67,7 +69,7 @@ class PartitionState:
         self.partition = partition
         self.config = config
         self.words = Vocabulary()
-        self.decoder = Decoder(self.words)
+        self.decoder = Decoder(self.words, config.field_mapping)
         self.guard = JumpGuard(
             jump_max_s=config.jump_max_days * DAY_S, jump_confirm_lines=config.jump_confirm_lines
         )
@@ -75,6 +77,7 @@ class PartitionState:
         self.counters = Counters()
         self.sources = Sources()
         self.windows = WindowState(partition, config, self.words)
+        self.warnings = EarlyWarnings(partition)
         self.next_number = 0  # of the open segment
         self.open_records = 0  # read since the segment was opened
         self.segment_day = LONG_AGO // DAY_S
@@ -162,6 +165,7 @@ class PartitionState:
     def _cut(self, input_ends_at: int | None) -> Cut:
         """End the segment at the record just applied; close the windows that the watermark has passed."""
         segment = self.windows.seal(self.next_number)
+        warned = self._judge_days() if self.guard.anchored else []
         closed = self._close(input_ends_at) if self.guard.anchored else []
         self.closing_cuts += bool(closed)
         full = bool(closed) and self.closing_cuts % self.FULL_EVERY_CUTS == 0
@@ -171,6 +175,7 @@ class PartitionState:
             number=self.next_number,
             offset=self.read_offset,
             parts=[window.part for window in closed],
+            warned=warned,
             segment=segment,
             lifetime=lifetime.table(changed, self.words.customers.texts) if len(changed) else None,
             lifetime_full=full,
@@ -179,6 +184,12 @@ class PartitionState:
         self.next_number += 1
         self.open_records = 0
         return cut
+
+    def _judge_days(self) -> list[Warned]:
+        """Look at the days that the watermark has passed, before a close forgets their lines."""
+        assert self.guard.largest is not None
+        day = (self.guard.largest - self.config.lateness_s) // DAY_S
+        return self.warnings.advance(day, self.windows.segments)
 
     def _close(self, input_ends_at: int | None) -> list[Closed]:
         """Move on to the watermark's day, closing windows; where the input ends, the current one too."""
@@ -211,6 +222,7 @@ class PartitionState:
             "lines_by_day": sorted(windows.lines_by_day.items()),
             "next_number": self.next_number + 1,
             "segments": [segment.number for segment in windows.segments],
+            "warnings": self.warnings.stored(),
         }
 
     @classmethod
@@ -225,13 +237,14 @@ class PartitionState:
     ) -> "PartitionState":
         """Return the state as it was right after the cut that gave `head`."""
         state = cls(partition, config)
-        state.words, state.decoder = words, Decoder(words)
+        state.words, state.decoder = words, Decoder(words, config.field_mapping)
         state.windows = WindowState(partition, config, words)
         state.windows.restore(head, segments, lifetime)
         state.read_offset = head["read_offset"]
         state.counters = Counters(**head["counters"])
         state.sources.restore(head["seqs"])
         state.guard.restore(head["guard"])
+        state.warnings.restore(head["warnings"])
         state.segment_day = head["segment_day"]
         state.closing_cuts = head["closing_cuts"]
         state.next_number = head["next_number"]

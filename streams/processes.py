@@ -67,8 +67,6 @@ def stop_all(children: Sequence[Child]) -> None:
 def environment_of(settings: Settings) -> dict[str, str]:
     """Return the environment in which a child has these settings, whatever file or variables there are."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-    for name, value in settings.model_dump(mode="json", exclude_none=True).items():
+    for name, value in settings.revealed().items():
         env[ENV_PREFIX + name.upper()] = value if isinstance(value, str) else json.dumps(value)
-    if settings.web_token is not None:  # a dump shows asterisks
-        env[ENV_PREFIX + "WEB_TOKEN"] = settings.web_token.get_secret_value()
     return env

@@ -84,7 +84,7 @@ class Training:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=self._answer, start_new_session=True
         )
-        job = Job(self.request, self.settings.model_dump(mode="json"))
+        job = Job(self.request, self.settings.revealed())
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # a child that died so early is noticed by `reply`
             self._process.stdin.write(msgspec.json.encode(job) + b"\n")

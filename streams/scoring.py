@@ -28,6 +28,7 @@ from streams.errors import UserError
 from streams.event_group import group_options
 from streams.faults import strike
 from streams.grid import iso
+from streams.kafka_access import compression_type, python_client
 from streams.model_cache import ModelCache
 from streams.score_book import Champion, NewestRows, ScoreBook, champion_in
 from streams.scores import score_messages
@@ -101,21 +102,21 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
         self._beat = beat
         self._failures: list[BaseException] = []
         self._models = ModelCache(Registry(settings.registry_dir))
-        servers = settings.bootstrap_servers.split(",")
         with asking(settings):
             self._group = KafkaConsumer(**group_options(settings, GROUP), max_partition_fetch_bytes=10 * MIB)
             self._evaluations = KafkaConsumer(
-                bootstrap_servers=servers,
+                **python_client(settings),
                 client_id=settings.topic(GROUP),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
             )
             self._producer = KafkaProducer(
-                bootstrap_servers=servers,
+                **python_client(settings),
                 client_id=settings.topic(GROUP),
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=20,
+                compression_type=compression_type(settings),
             )
         self._group.subscribe([self.topics.rows.name], listener=self)
         place = TopicPartition(self.topics.evaluations.name, 0)

@@ -18,6 +18,9 @@ from pydantic_settings import (
 
 from streams.errors import ExitCode, UserError
 from streams.expected import ExpectedEvent
+from streams.kafka_access import KafkaAccess
+from streams.mapping import Mapping, load_mapping
+from streams.webhooks.endpoints import Endpoint, Name
 
 ENV_PREFIX = "CLV_DRIFT_"
 DEFAULT_FILE = Path("config/clv-drift.toml")
@@ -27,24 +30,26 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Settings(BaseSettings):
+class Settings(KafkaAccess, BaseSettings):
     """Settings of every process, frozen and validated at start.
 
     Sources, strongest first: arguments, environment (`CLV_DRIFT_<NAME>`), the TOML file, the defaults here.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     # -- Kafka
-    bootstrap_servers: str = Field(
-        "127.0.0.1:9092",
-        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
-        description="Brokers, as host:port[,host:port].",
-    )
     topic_prefix: str = Field(
         "", description="Put before every topic and group, so that several instances share a cluster."
     )
     input_topic: str = Field("retail.transactions", description="Topic of the transactions.")
+    mapping: Path | None = Field(
+        None,
+        description="File that says how another shop's export or topic is read, as"
+        " `config/mapping.example.toml` does; records of a replay are mapped already and read as they are.",
+    )
     partitions: Positive = Field(
         4, description="Partitions of the input topic; fixed for the life of the topic."
     )
@@ -227,6 +232,7 @@ class Settings(BaseSettings):
     retrain_port: Port = Field(
         8002, description="Port of the retrain consumer's /metrics and health pages; 0 turns it off."
     )
+    webhooks_port: Port = Field(8003, description="Port of the webhooks process's pages; 0 turns them off.")
     web_token: SecretStr | None = Field(
         None,
         min_length=16,
@@ -234,6 +240,13 @@ class Settings(BaseSettings):
         " the port may. The health pages are open.",
     )
 
+    webhooks: dict[Name, Endpoint] = Field(
+        {},
+        description="Who is told of events by HTTP: tables `[webhooks.NAME]`, see [webhooks](webhooks.md).",
+    )
+    webhooks_dir: Path = Field(
+        Path("var/webhooks"), description="What the webhooks process has still to deliver, and has given up."
+    )
     pushgateway_url: str = Field(
         "", description="Pushgateway that `train` and `detect` push their results to; empty: none."
     )
@@ -308,10 +321,23 @@ class Settings(BaseSettings):
         """Return the full name of a topic or group."""
         return f"{self.topic_prefix}{name}"
 
+    def revealed(self) -> dict[str, Any]:
+        """Return every setting that is given as JSON, secrets too: for a child process, never for a log."""
+        found = self.model_dump(mode="json", exclude_none=True)
+        for name in found:
+            if isinstance(value := getattr(self, name), SecretStr):
+                found[name] = value.get_secret_value()
+        return found
+
     @cached_property
     def event_source(self) -> str:
         """The `source` of every CloudEvent of this installation."""
         return f"/clv-drift/{self.topic_prefix}"
+
+    @cached_property
+    def field_mapping(self) -> Mapping | None:
+        """The mapping of the file `mapping`, as it was when it was first asked for; raises UserError."""
+        return None if self.mapping is None else load_mapping(self.mapping)
 
     @cached_property
     def first_port(self) -> int:
@@ -363,6 +389,11 @@ def settings_file() -> Path:
         hint=f"correct {ENV_PREFIX}CONFIG or remove it" if named else f"remove it, or set {ENV_PREFIX}CONFIG",
         code=ExitCode.USAGE,
     )
+
+
+def environment_value(name: str) -> str | None:
+    """Return a variable of the environment that a setting names, such as the place of a secret."""
+    return os.environ.get(name)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from models.features import DAY_S, FEATURES_VERSION
+from streams.mapping import Mapping
 from streams.settings import Settings
 
 STATE_FORMAT = 3
@@ -26,8 +27,10 @@ class StateConfig:
     sample_customers_max: int
     state_format: int = STATE_FORMAT
     features_version: int = FEATURES_VERSION
+    mapping: str = ""  # fingerprint of the mapping that foreign records are read by
     # Whether closed windows come with the rows of those who are not sampled: no matter of the state.
     rest_wanted: bool = field(default=False, metadata={"stored": False})
+    field_mapping: Mapping | None = field(default=None, metadata={"stored": False})  # its content: `mapping`
 
     @classmethod
     def of(cls, settings: Settings, partitions: int | None = None) -> "StateConfig":
@@ -43,7 +46,9 @@ class StateConfig:
             jump_confirm_lines=settings.jump_confirm_lines,
             segment_lines_max=settings.segment_lines_max,
             sample_customers_max=settings.sample_customers_max,
+            mapping="" if settings.field_mapping is None else settings.field_mapping.fingerprint,
             rest_wanted=settings.scores,
+            field_mapping=settings.field_mapping,
         )
 
     @property

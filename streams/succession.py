@@ -73,7 +73,7 @@ def _promote(draft: Draft, request: Request, decision: Decision) -> None:
 
     A model retrained after a drift brings a reference with it, from the onset to the window that asked, and
     ends the episode. Where the customers had not changed their reference stays: after a recalibration, and
-    after a retrain that no drift asked for, or a year of scheduled ones would wear the detectors' promise out.
+    after a retrain that no drift asked for; a year of scheduled ones would wear the detectors' promise out.
     """
     carry, shadow = draft.carry, request.rival
     version, onset = str(decision.version), request.onset

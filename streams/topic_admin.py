@@ -11,6 +11,7 @@ from kafka.errors import TopicAlreadyExistsError, for_code
 
 from streams.broker_errors import asking, connecting
 from streams.errors import ExitCode, UserError
+from streams.kafka_access import python_client
 from streams.settings import Settings
 from streams.topics import TopicSpec, catalogue
 
@@ -43,7 +44,7 @@ def open_admin(settings: Settings) -> Iterator[KafkaAdminClient]:
     wait_ms = round(settings.broker_wait_s * 1000)
     with connecting(settings):
         admin = KafkaAdminClient(
-            bootstrap_servers=settings.bootstrap_servers.split(","),
+            **python_client(settings),
             bootstrap_timeout_ms=wait_ms,
             request_timeout_ms=max(wait_ms, 1000),
             reconnect_backoff_max_ms=500,

@@ -9,6 +9,7 @@ from kafka.errors import KafkaError
 
 from streams.broker_errors import connecting
 from streams.errors import ExitCode, UserError
+from streams.kafka_access import python_client
 from streams.settings import Settings
 from streams.topics import MIB
 
@@ -68,7 +69,7 @@ def _until(consumer: KafkaConsumer, place: TopicPartition, end: int) -> Iterator
 def _consumer(settings: Settings) -> KafkaConsumer:
     with connecting(settings):
         return KafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers.split(","),
+            **python_client(settings),
             client_id=settings.topic("clv-drift-reader"),
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -29,6 +29,7 @@ class Catalogue:
     state: TopicSpec
     snapshots: TopicSpec
     rows: TopicSpec
+    warnings: TopicSpec
     evaluations: TopicSpec
     comparisons: TopicSpec
     events: TopicSpec
@@ -44,6 +45,7 @@ class Catalogue:
             self.state,
             self.snapshots,
             self.rows,
+            self.warnings,
             self.evaluations,
             self.comparisons,
             self.events,
@@ -80,6 +82,7 @@ def catalogue(settings: Settings) -> Catalogue:
         state=spec("clv.state", "state of the partitions: segments and accumulators", state_config, n),
         snapshots=spec("clv.snapshots", "customers' rows at each window end", compact),
         rows=spec("clv.rows", "all customers' rows at the newest window end", newest, n),
+        warnings=spec("clv.warnings", "early warnings of the partitions' order streams", compact),
         evaluations=spec("clv.evaluations", "verdict on each window", compact),
         comparisons=spec("clv.comparisons", "Evidently's verdict on each window", compact),
         events=spec("clv.drift.events", "changes of verdict", keep),

@@ -15,6 +15,7 @@ from rich.live import Live
 from streams import cloudevents
 from streams.checkpoints import StateUnusableError, newest_head
 from streams.comparisons import REQUESTED
+from streams.kafka_access import python_client
 from streams.settings import Settings
 from streams.topic_admin import connect_check
 from streams.topics import MIB, Catalogue, catalogue
@@ -110,7 +111,8 @@ class Reader:
             self.view.waiting_for = f"no topic {', '.join(missing)}: `clv-drift topics` creates them"
             return
         self._read_state()
-        logs = [self.topics.evaluations, self.topics.events, self.topics.models, self.topics.comparisons]
+        topics = self.topics
+        logs = [topics.evaluations, topics.events, topics.models, topics.comparisons, topics.warnings]
         log_partitions = [TopicPartition(spec.name, 0) for spec in logs]
         positions = {tp: self.consumer.position(tp) for tp in self.states}
         self.consumer.assign([*self.states, *log_partitions])
@@ -167,6 +169,7 @@ class Reader:
             self.topics.evaluations.name: view.note_evaluation,
             self.topics.events.name: view.note_event,
             self.topics.comparisons.name: view.note_comparison,
+            self.topics.warnings.name: view.note_warning,
             self.topics.models.name: lambda event: view.note_decision(record.offset, event),
         }
         try:
@@ -187,7 +190,7 @@ def open_reader(settings: Settings, view: View) -> Iterator[Reader]:
 def open_consumer(settings: Settings) -> KafkaConsumer:
     """Return a consumer without a group, to be closed; raises KafkaError where no broker answers."""
     return KafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers.split(","),
+        **python_client(settings),
         client_id=settings.topic("clv-drift-watch"),
         enable_auto_commit=False,
         auto_offset_reset="earliest",

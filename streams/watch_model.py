@@ -10,6 +10,7 @@ from streams.remedies import REQUESTS
 from streams.state_config import Counters
 
 WINDOWS_KEPT = 120
+WARNINGS_KEPT = 500
 RATE_OVER_S = 10.0
 
 
@@ -111,6 +112,16 @@ class Asked:
     state: str
 
 
+@dataclass(frozen=True)
+class EarlyWarning:
+    """What a day of a partition warned of: (signal, share by which it changed, since when)."""
+
+    partition: int
+    day: str
+    window_end: int
+    findings: tuple[tuple[str, float, str], ...]
+
+
 @dataclass
 class Feed:
     """The input topic and the partitions' newest checkpoints."""
@@ -183,6 +194,7 @@ class View:
         self.serving_since: int | None = None
         self.onset: int | None = None  # of the drift that goes on
         self.comparisons: dict[int, Comparison] = {}
+        self.warnings: dict[tuple[str, int], EarlyWarning] = {}  # the newest ones, by day and partition
         self.requests: dict[str, Asked] = {}
         self.decisions = DecisionLog()
         self.last_decisions: deque[Decision] = deque(maxlen=5)
@@ -211,6 +223,32 @@ class View:
         self.windows[window.window_end] = window
         while len(self.windows) > WINDOWS_KEPT:
             del self.windows[min(self.windows)]
+
+    @property
+    def open_warnings(self) -> list[EarlyWarning]:
+        """The early warnings in windows that are not evaluated yet, oldest first."""
+        judged = max(self.windows, default=None)
+        return [
+            warning
+            for _, warning in sorted(self.warnings.items())
+            if judged is None or warning.window_end > judged
+        ]
+
+    def note_warning(self, event: dict[str, Any]) -> None:
+        """Take a message of the log of early warnings."""
+        data = event["data"]
+        warning = EarlyWarning(
+            partition=int(data["partition"]),
+            day=str(data["day"])[:10],
+            window_end=from_iso(data["window_end"]),
+            findings=tuple(
+                (str(found["signal"]), float(found["change"]), str(found["onset"])[:10])
+                for found in data["findings"]
+            ),
+        )
+        self.warnings[warning.day, warning.partition] = warning
+        while len(self.warnings) > WARNINGS_KEPT:
+            del self.warnings[min(self.warnings)]
 
     def note_event(self, event: dict[str, Any]) -> None:
         """Take a message of the log of drift events; what is shown of it are requests for a model."""

@@ -20,7 +20,7 @@ STATE_STYLES = {"quiet": "green", "suspected": "yellow", "confirmed": "bold red"
 OUTCOME_STYLES = {Outcome.PROMOTED: "green", Outcome.ROLLED_BACK: "yellow", Outcome.EXPIRED: "red"}
 WINDOWS_MAX = 12
 WINDOWS_MIN = 3
-OTHER_ROWS = 20  # of the page beside the windows: frames, headings, the other parts
+OTHER_ROWS = 21  # of the page beside the windows: frames, headings, the other parts
 
 
 class Page:
@@ -40,6 +40,8 @@ class Page:
         if view.waiting_for:
             yield Text(f"waiting: {clean(view.waiting_for)}", style="yellow")
         yield Panel(_feed(view, wide=wide), title="feed", title_align="left")
+        if view.open_warnings:
+            yield _warnings(view)
         yield Panel(_windows(view, min(shown, WINDOWS_MAX), wide=wide), title="windows", title_align="left")
         yield Panel(_model(view, wide=wide), title="model", title_align="left")
 
@@ -100,6 +102,19 @@ def _feed(view: View, *, wide: bool) -> RenderableType:
         names = ", ".join(map(str, missing))
         parts.append(Text(f"no checkpoint yet of partition {names}: windows wait for it", style="yellow"))
     return Group(*parts)
+
+
+def _warnings(view: View) -> Text:
+    """Return the newest early warning of the open window in a line, and how many there are."""
+    found = view.open_warnings
+    newest = found[-1]
+    told = ", ".join(
+        f"{clean(name)} {change:+.0%} since {clean(onset)}" for name, change, onset in newest.findings
+    )
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append("early warning", style="yellow")
+    text.append(f" of {clean(newest.day)}, partition {newest.partition}: {told}")
+    return text.append(f"; {len(found)} in the open window" if len(found) > 1 else "", style="dim")
 
 
 def _windows(view: View, shown: int, *, wide: bool) -> RenderableType:

@@ -38,12 +38,16 @@ class Expected:
         records = records_of(source, settings)
         config = StateConfig.of(settings)
         self.snapshots: dict[str, bytes] = {}
+        self.warnings: dict[str, bytes] = {}
         self.counters: Counter[str] = Counter()
         for partition in range(settings.partitions):
             own = [record for record in records if record.partition == partition]
             state = PartitionState(partition, config)
             values, headers = [record.value for record in own], [record.headers for record in own]
             for cut in state.apply(range(len(own)), values, headers).cuts:
+                for warned in cut.warned:
+                    key, value = warned.record(settings.event_source, settings.hop_s)
+                    self.warnings[key.decode()] = value
                 for part in cut.parts:
                     messages = encode_part(part, settings.partitions)
                     self.snapshots |= {key.decode(): value for key, value in messages}
@@ -163,6 +167,7 @@ class HarmedStream:
         """
         self.stream.wait_for(lambda: self._has_ended(expected), timeout_s=WAIT_S)
         assert _differences(self.stream.snapshots(), expected.snapshots) == [], self.report()
+        assert _differences(self.stream.warnings(), expected.warnings) == [], self.report()
         assert _differences(self.stream.evaluations(), expected.evaluations) == [], self.report()
         assert self.events() == expected.events, self.report()
         counters, wanted = Counter(self.stream.counters()), Counter(expected.counters)

@@ -19,6 +19,7 @@ class Run:
     store: dict = field(default_factory=dict)  # the live keys of the state topic
     written: list = field(default_factory=list)  # every record of the state topic in its order
     parts: dict = field(default_factory=dict)  # key -> bytes in the snapshots topic
+    warned: dict = field(default_factory=dict)  # key -> bytes in the warnings topic
     closed: dict = field(default_factory=dict)  # window end -> (part, offset of the record that closed it)
     refused: dict = field(default_factory=dict)  # offset -> reason
     state: PartitionState | None = None
@@ -35,6 +36,9 @@ class Run:
         applied = apply(self.state, log, first, min(first + size, len(log)))
         self.refused |= {letter.offset: letter.reason for letter in applied.refused}
         for cut in applied.cuts:
+            for warned in cut.warned:
+                key, value = warned.record("/test/", self.config.hop_s)
+                assert self.warned.setdefault(key, value) == value, "a warning has two values"
             for part in cut.parts:
                 self.closed[part.window_end] = (part, cut.offset)
                 for key, value in encode_part(part, self.config.partitions):

@@ -68,6 +68,9 @@ class StreamRun:
     def snapshots(self) -> dict[str, bytes]:
         return self._compacted(catalogue(self.settings).snapshots.name)
 
+    def warnings(self) -> dict[str, bytes]:
+        return self._compacted(catalogue(self.settings).warnings.name)
+
     def _compacted(self, topic: str) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         for record in read_all(self.settings, topic):

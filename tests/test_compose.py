@@ -30,14 +30,14 @@ from streams.settings import ENV_PREFIX, load_settings
 
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict] = COMPOSE["services"]
-OURS = ("topics", "worker", "retrain", "scores", "replay")
+OURS = ("topics", "worker", "retrain", "scores", "webhooks", "replay")
 BIN = Path(sys.executable).parent
 
 # Two whose digest is not known here, and the image that is built from this tree.
 BY_TAG = {"cadvisor": "v0.60.6", "kafka-ui": "v1.5.0", **dict.fromkeys(OURS, "0.1.0")}
 ONE_SHOT = {"topics", "replay"}  # they end; nothing could be asked whether they are well
+YOURS = {"./data", "./config/secrets/webhooks"}  # what is in them, whoever runs it puts there
 ROOT = {"alloy", "cadvisor"}  # Docker's log files and control groups are root's
-NOT_YET = {"webhooks"}  # scraped once it exists
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -187,7 +187,7 @@ def test_what_is_mounted_exists(name):
     for mount in mounts(name):
         if mount["type"] == "volume":
             assert mount["source"] in COMPOSE["volumes"]
-        elif mount["source"].startswith("./") and mount["source"] != "./data":
+        elif mount["source"].startswith("./") and mount["source"] not in YOURS:
             assert (PROJECT / mount["source"]).exists(), mount["source"]
     for secret in SERVICES[name].get("secrets", []):
         assert (secret if isinstance(secret, str) else secret["source"]) in COMPOSE["secrets"]
@@ -212,8 +212,8 @@ def test_prometheus_finds_its_targets():
     config = yaml.safe_load((PROJECT / "config/prometheus.yml").read_text())
     found = config["scrape_configs"] + config["alerting"]["alertmanagers"]
     names = {name for item in found for sd in item.get("dns_sd_configs", []) for name in sd["names"]}
-    assert names - set(SERVICES) == NOT_YET
-    for name in names & set(SERVICES):
+    assert names <= set(SERVICES)
+    for name in names:
         assert "watch" in SERVICES[name]["networks"], name
 
 
@@ -255,7 +255,11 @@ def test_the_environment_is_one_of_settings(name, monkeypatch, tmp_path):
     assert settings.bootstrap_servers == "kafka:9092"
     assert settings.web_host == "0.0.0.0"
     writable = {mount["target"]: not mount.get("read_only") for mount in mounts(name)}
-    for directory, written_by in ((settings.registry_dir, "retrain"), (settings.reports_dir, "worker")):
+    for directory, written_by in (
+        (settings.registry_dir, "retrain"),
+        (settings.reports_dir, "worker"),
+        (settings.webhooks_dir, "webhooks"),
+    ):
         if name == written_by:
             assert writable[str(directory)]
     assert str(settings.kafka_dir.parent).startswith("/tmp/")
@@ -320,7 +324,7 @@ def test_alloy_reads_what_docker_is_told_to_write():
     for label in options["labels"].split(","):
         assert f'attrs.\\"{label}\\"' in lines
     assert f'project!=\\"{COMPOSE["name"]}\\"' in lines
-    assert set(re.search(r'service=~\\"([a-z|]+)\\"', lines)[1].split("|")) == {*OURS, *NOT_YET}
+    assert set(re.search(r'service=~\\"([a-z|]+)\\"', lines)[1].split("|")) == set(OURS)
     paths = re.search(r'"(/\S+?)/\*/', alloy_blocks()["local.file_match.containers"])[1]
     assert paths in {mount["target"] for mount in mounts("alloy")}
 

@@ -66,6 +66,7 @@ def views(**changes):
                 state,
                 stored_bytes=4_000,
                 stored=state.counters,
+                warnings=state.warnings.tally,
                 end_offset=state.read_offset + 8,
                 holes=0,
                 reloads=0,

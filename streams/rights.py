@@ -1,0 +1,99 @@
+"""The least rights each process needs in a cluster that has ACLs: written once, shown and tested."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from streams.roles import Role
+from streams.settings import Settings
+from streams.topics import TopicSpec, catalogue
+
+Kind = Literal["topic", "group", "cluster"]
+CLUSTER = "kafka-cluster"
+
+
+@dataclass(frozen=True)
+class Right:
+    """What a process may do to one resource; the words are Kafka's."""
+
+    kind: Kind
+    name: str
+    operations: tuple[str, ...]
+
+
+def rights_of(process: str, settings: Settings) -> list[Right]:
+    """Return the least rights of a process; raises KeyError for another name than those in `PROCESSES`.
+
+    To read or to write a topic implies to describe it; `DescribeConfigs` lets a process see at its start
+    whether the topics are as they have to be.
+    """
+    topics = catalogue(settings)
+    reads, writes, groups = _needs(settings)[process]
+    found = [
+        Right("topic", spec.name, tuple(_operations(spec, reads, writes, process)))
+        for spec in topics.specs
+        if spec in reads or spec in writes or process in _REVIEWERS
+    ]
+    found += [Right("group", settings.topic(name), ("Read",)) for name in groups]
+    if process == "topics":
+        found.append(Right("cluster", CLUSTER, ("Create",)))
+    return found
+
+
+# Those that compare every topic with the catalogue.
+_REVIEWERS = ("topics", "worker", "retrain", "scores", "webhooks")
+PROCESSES = ("topics", "replay", "worker", "retrain", "scores", "webhooks", "watch", "model")
+
+
+def _needs(settings: Settings) -> dict[str, tuple[list[TopicSpec], list[TopicSpec], list[str]]]:
+    """Return the topics that each process reads and writes, and its groups."""
+    t = catalogue(settings)
+    page = [t.evaluations, t.events, t.models, t.comparisons, t.dead_letters, t.state, t.warnings]
+    return {
+        "topics": ([], [], []),
+        # What it sent last is read where it resumes.
+        "replay": ([t.transactions], [t.transactions], []),
+        "worker": (
+            [*page, t.transactions, t.snapshots],
+            # The watermark records of idle partitions, and decisions that are put off, are the worker's.
+            [
+                t.transactions,
+                t.dead_letters,
+                t.state,
+                t.snapshots,
+                t.rows,
+                t.warnings,
+                t.evaluations,
+                t.comparisons,
+                t.events,
+                t.models,
+            ],
+            [f"clv-drift-{role.value}" for role in Role],
+        ),
+        "retrain": ([t.events, t.snapshots, t.models, t.evaluations], [t.models], ["clv-drift-retrain"]),
+        "scores": ([t.rows, t.evaluations, t.scores], [t.scores], ["clv-drift-scores"]),
+        "webhooks": ([t.events, t.models, t.dead_letters], [], []),
+        "watch": ([*page, t.transactions], [], []),
+        "model": ([t.evaluations, t.models, t.snapshots], [t.models], []),
+    }
+
+
+def _operations(
+    spec: TopicSpec, reads: list[TopicSpec], writes: list[TopicSpec], process: str
+) -> Iterator[str]:
+    if spec in reads:
+        yield "Read"
+    if spec in writes:
+        yield "Write"
+    if spec not in reads and spec not in writes:
+        yield "Describe"
+    if process in _REVIEWERS:
+        yield "DescribeConfigs"
+
+
+def commands_of(process: str, principal: str, settings: Settings) -> Iterator[str]:
+    """Yield the calls of Kafka's own tool that give a process its rights."""
+    for right in rights_of(process, settings):
+        where = "--cluster" if right.kind == "cluster" else f"--{right.kind} {right.name}"
+        operations = " ".join(f"--operation {name}" for name in right.operations)
+        yield f"kafka-acls.sh --add --allow-principal {principal} {where} {operations}"

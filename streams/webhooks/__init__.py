@@ -1,0 +1,1 @@
+"""Webhooks: what the logs say, delivered to HTTP endpoints that the settings name."""
