@@ -18,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench detection docs site dashboard compose-env requirements kafka-jars clean
+.PHONY: help setup demo test soak lint bench detection docs site audit dashboard compose-env requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,8 @@ setup: $(VENV)/.kafka  ## Make the virtual environment, install the program, fet
 demo: setup  ## Run everything on this machine; options go into ARGS, as in make demo ARGS=--fresh.
 	@$(BIN)/clv-drift demo $(ARGS)
 
-test: lint  ## Lint, then run every test.
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+test: lint .venv-mlflow/.done  ## Lint, then run every test.
+	@$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 soak: setup $(VENV)/.dev  ## Kill and freeze processes at random for half an hour, then compare to the byte.
 	@$(BIN)/pytest -s -p no:logging tests/soak.py $(ARGS)
@@ -52,6 +52,9 @@ docs: $(VENV)/.base  ## Write the reference pages anew from the code.
 site: $(VENV)/.dev  ## Build the documentation as a site, into site/.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+audit: $(VENV)/.dev  ## Look the pinned packages up in the lists of known flaws (online only, so not in CI).
+	@$(BIN)/uv tool run --from pip-audit pip-audit --strict --disable-pip --require-hashes -r requirements/base.txt
+
 dashboard: $(VENV)/.dev  ## Write Grafana's dashboard anew from the code.
 	@$(BIN)/python grafana/generate.py
 
@@ -64,6 +67,7 @@ requirements: $(VENV)/.build  ## Resolve the dependencies anew and write the has
 	@$(COMPILE) --upgrade pyproject.toml --extra embedded -o requirements/base.txt
 	@$(COMPILE) --upgrade pyproject.toml --extra embedded --extra dev -c requirements/base.txt \
 		-o requirements/dev.txt
+	@$(COMPILE) --upgrade requirements/mlflow.in -o requirements/mlflow.txt
 	@$(COMPILE) --upgrade bench/requirements.in -o bench/requirements.txt
 
 kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
@@ -71,7 +75,7 @@ kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
 	@mv streams/kafka_jars.sha256.new streams/kafka_jars.sha256
 
 clean:  ## Remove what make has made; var/ and data/ stay.
-	rm -rf $(VENV) $(PEERS) .venv-lab-* .cache dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .venv-mlflow .venv-lab-* .cache dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -98,6 +102,12 @@ $(PEERS)/.done: bench/requirements.txt $(VENV)/.build
 	@echo "installing the programs to compare with"
 	@$(BIN)/uv venv --quiet --clear --python 3.11 $(PEERS)
 	@$(PEERS_INSTALL) --require-hashes -r bench/requirements.txt
+	@touch $@
+
+# An MLflow server for the tests, apart: its pins do not agree with ours.
+.venv-mlflow/.done: requirements/mlflow.txt $(VENV)/.build
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-mlflow
+	@$(BIN)/uv pip install --quiet --python .venv-mlflow/bin/python --require-hashes -r $<
 	@touch $@
 
 # The drift detectors that ours are compared with, an environment each.

@@ -1,9 +1,11 @@
 """Write the reference pages from the code: settings, commands, metrics, topics. `make docs` runs it."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import typer
+from contract import asyncapi_page, schema_files
 
 from streams.cli import build
 from streams.metrics_table import METRICS
@@ -99,18 +101,23 @@ def metrics_page() -> str:
 def topics_page() -> str:
     """Return the table of topics."""
     rows = []
-    for spec in catalogue(load_settings()).specs:
+    topics = catalogue(load_settings())
+    for item in fields(topics):
+        spec = getattr(topics, item.name)
+        links = ", ".join(f"[{name}](schemas/{name}.json)" for name in schema_files(item.name))
         config = ", ".join(f"`{key}={value}`" for key, value in spec.config.items())
-        rows.append(f"| `{spec.name}` | {spec.partitions} | {spec.purpose} | {config} |")
+        rows.append(
+            f"| `{spec.name}` | {spec.partitions} | {spec.purpose} | {links or 'private'} | {config} |"
+        )
     return "\n".join(
         [
             "# Topics",
             "",
-            "`clv-drift topics` creates them; names take `topic_prefix`. [architecture](architecture.md) says",
-            "what is in a message.",
+            "`clv-drift topics` creates them; names take `topic_prefix`. [The contract](contract.md)",
+            "says what is promised of their messages, [architecture](architecture.md) how they come about.",
             "",
-            "| topic | partitions | purpose | configuration |",
-            "| --- | --- | --- | --- |",
+            "| topic | partitions | purpose | schemas | configuration |",
+            "| --- | --- | --- | --- | --- |",
             *rows,
             "",
         ]
@@ -122,6 +129,7 @@ PAGES = {
     "commands.md": commands_page,
     "metrics.md": metrics_page,
     "topics.md": topics_page,
+    "asyncapi.yml": asyncapi_page,
 }
 
 

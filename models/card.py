@@ -89,7 +89,7 @@ def read_card(data: bytes) -> Card:
     """Return the card that `card_json` wrote. Raises CardError where it is not whole or was altered."""
     try:
         content = msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise CardError(f"it is not a JSON object ({exc})") from exc
     stated = content.pop("sha256", None)
     if stated != _content_hash(content):

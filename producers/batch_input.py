@@ -36,6 +36,7 @@ def batch_records(
         jump_max_days=settings.jump_max_days,
         jump_confirm_lines=settings.jump_confirm_lines,
         start=source.start,
+        pseudonyms=settings.pseudonyms,
     )
 
 

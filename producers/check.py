@@ -146,7 +146,8 @@ def _stream(
     lines: Iterator[NumberedLine], settings: Settings, tally: "_Tally"
 ) -> tuple[Counters, dict[str, Reason]]:
     """Send lines through the state of one partition; return its counters and what it refused."""
-    config = replace(StateConfig.of(settings, 1), rest_wanted=False)
+    # In front of the border: who has the file reads in clear what is wrong with its ids.
+    config = replace(StateConfig.of(settings, 1), rest_wanted=False, pseudonyms=None)
     state = PartitionState(0, config)
     reasons: dict[str, Reason] = {}
     offset = 0

@@ -8,13 +8,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from producers.check import Profile
+from streams.texts import clean
 from streams.transactions import FIELDS
 
 NAMES_SHOWN = 8
 
 
 def check_report(profile: Profile) -> Iterator[RenderableType]:
-    """Yield the report of a file, tables and sentences; every text of the file is shown as it is."""
+    """Yield the report of a file, tables and sentences; of the file's texts what is visible."""
     yield _columns_table(profile)
     if profile.columns.missing:
         yield Text(
@@ -35,23 +36,23 @@ def check_report(profile: Profile) -> Iterator[RenderableType]:
 
 
 def _columns_table(profile: Profile) -> Table:
-    table = Table("field", "column", box=SIMPLE, title=profile.file, title_justify="left")
+    table = Table("field", "column", box=SIMPLE, title=Text(clean(profile.file)), title_justify="left")
     columns = profile.columns
     for name in FIELDS:
         if name in columns.mapped:
             missing = columns.mapped[name] in columns.missing
             words = f"{columns.mapped[name]}{' is missing' if missing else ''}"
-            table.add_row(name, Text(words + columns.missing.get(columns.mapped[name], "")))
+            table.add_row(name, Text(clean(words + columns.missing.get(columns.mapped[name], ""))))
         elif name in columns.missing:
-            table.add_row(name, Text(f"missing{columns.missing[name]}"))
+            table.add_row(name, Text(clean(f"missing{columns.missing[name]}")))
         else:
             table.add_row(name, Text("none"))
     for name in columns.missing:
         if name not in FIELDS and name not in columns.mapped.values():
-            table.add_row("", Text(f"{name} is missing{columns.missing[name]}"))
+            table.add_row("", Text(clean(f"{name} is missing{columns.missing[name]}")))
     unused = [name for name in columns.found if name not in columns.mapped.values()]
     if unused:
-        table.add_row("not used", Text(_some(unused)))
+        table.add_row("not used", Text(clean(_some(unused))))
     return table
 
 
@@ -81,14 +82,15 @@ def _figures_table(profile: Profile) -> Table:
     gaps = [f"{gap.weeks} from {gap.start}" for gap in profile.gaps]
     rows.append(("weeks without a row", _some(gaps) if gaps else "none"))
     for name, words in rows:
-        table.add_row(name, Text(words))
+        table.add_row(name, Text(clean(words)))
     return table
 
 
 def _dead_table(profile: Profile) -> Table:
     table = Table(Column("rows", justify="right"), "why they would be dead letters", "the first", box=SIMPLE)
     for letter in profile.dead_letters:
-        table.add_row(f"{letter.count:,}", Text(letter.reason), Text("\n".join(letter.examples)))
+        examples = "\n".join(map(clean, letter.examples))
+        table.add_row(f"{letter.count:,}", Text(clean(letter.reason)), Text(examples))
     return table
 
 

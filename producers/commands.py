@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.commands import RegistryOption
+from streams.model_commands import RegistryOption
 
 FileArgument = Annotated[
     Path,

@@ -7,10 +7,12 @@ from typing import NamedTuple
 import msgspec
 
 from models.features import DAY_S
-from producers.lines import Line, Memo, NumberedLine, event_time
+from producers.lines import SURPLUS, Line, Memo, NumberedLine, event_time
 from producers.partitions import partition_of
+from streams.pseudonyms import Pseudonyms
 from streams.transactions import (
     FIELDS,
+    ID_CHARS_MAX,
     Control,
     Headers,
     canonical_customer_id,
@@ -31,6 +33,8 @@ START_ROWS_MAX = 10_000
 
 # In a partition a row stands before the control records that follow it.
 _RANK = {None: 0, Control.WATERMARK: 1, Control.END_OF_INPUT: 2}
+
+WITHHELD = "withheld"
 
 _encode_complete = msgspec.json.Encoder().encode
 
@@ -75,16 +79,18 @@ def records(
     watermark_every_s: int = WATERMARK_EVERY_S,
     start: int | None = None,
     end: bool = True,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Iterator[Record]:
     """Return the records of a feed, control records included; the same lines give the same records.
 
     A watermark goes to every partition before the first line and each time the feed's event time has gone on
     by `watermark_every_s`; `end_of_input` follows the last line if `end`. A line more than `jump_max_days`
     ahead does not move the event time unless `jump_confirm_lines` others agree. The event time begins at
-    `start` (epoch seconds), or else at the first lines' (see `start_time`), which takes a look ahead.
+    `start` (epoch seconds), or else at the first lines' (see `start_time`), which takes a look ahead. With
+    `pseudonyms` no record holds a customer id as the line had it (see `renamed`).
     """
     guard = JumpGuard(jump_max_s=jump_max_days * DAY_S, jump_confirm_lines=jump_confirm_lines)
-    feed = _Feed(source, partitions, guard, watermark_every_s)
+    feed = _Feed(source, partitions, guard, watermark_every_s, pseudonyms)
     rest = iter(lines)
     ahead: list[NumberedLine] = []
     while start is None and (ahead := look_ahead(rest)):
@@ -108,6 +114,7 @@ def live_records(
     jump_max_days: int,
     jump_confirm_lines: int,
     start: int | None = None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Iterator[Record | None]:
     """Return the records of a feed that grows as they come; None stands where nothing is there for now.
 
@@ -116,7 +123,7 @@ def live_records(
     ends, for what closes a window must not wait for the next line. No `end_of_input`: more is to follow.
     """
     guard = JumpGuard(jump_max_s=jump_max_days * DAY_S, jump_confirm_lines=jump_confirm_lines)
-    feed = _Feed(source, partitions, guard, WATERMARK_EVERY_S)
+    feed = _Feed(source, partitions, guard, WATERMARK_EVERY_S, pseudonyms)
     if start is not None:
         guard.advance(start)
         yield from feed.marks(Control.WATERMARK)
@@ -176,6 +183,24 @@ def key_of(line: Line) -> bytes:
     return record_key(customer, "" if invoice is None else str(invoice))
 
 
+def renamed(line: Line, pseudonyms: Pseudonyms) -> Line:
+    """Return a line with the customer's other name; what is no id is withheld, and stays refused.
+
+    Values beyond the columns are withheld too: where columns are shifted, one of them may be the id.
+    """
+    changed = dict(line)
+    if SURPLUS in changed:
+        changed[SURPLUS] = WITHHELD
+    try:
+        customer = canonical_customer_id(line.get("CustomerID"))
+    except ValueError:
+        return changed | {"CustomerID": [WITHHELD]}
+    if customer is not None:
+        long = len(customer) > ID_CHARS_MAX
+        changed["CustomerID"] = [WITHHELD] if long else pseudonyms.of(customer)
+    return changed
+
+
 def encode(line: Line) -> bytes:
     """Return a line's bytes: those of `encode_line`, five times faster for an ordinary line."""
     price = line.get("UnitPrice")
@@ -187,8 +212,16 @@ def encode(line: Line) -> bytes:
 class _Feed:
     """Turns lines into records one by one; `guard` holds the feed's event time."""
 
-    def __init__(self, source: str, partitions: int, guard: JumpGuard, watermark_every_s: int) -> None:
+    def __init__(
+        self,
+        source: str,
+        partitions: int,
+        guard: JumpGuard,
+        watermark_every_s: int,
+        pseudonyms: Pseudonyms | None,
+    ) -> None:
         self.source = source
+        self.pseudonyms = pseudonyms
         self.partitions = partitions
         self.guard = guard
         self.watermark_every_s = watermark_every_s
@@ -198,8 +231,9 @@ class _Feed:
 
     def lines(self, lines: Iterable[NumberedLine]) -> Iterator[Record]:
         """Yield the record of each line, and watermarks where they are due."""
-        guard = self.guard
-        for seq, line in lines:
+        guard, pseudonyms = self.guard, self.pseudonyms
+        for seq, read in lines:
+            line = read if pseudonyms is None else renamed(read, pseudonyms)
             key = key_of(line)
             name = key.decode()
             time = event_time(line)

@@ -138,6 +138,7 @@ def _records(
             jump_max_days=settings.jump_max_days,
             jump_confirm_lines=settings.jump_confirm_lines,
             start=current.start,
+            pseudonyms=settings.pseudonyms,
         ):
             if record is None:
                 yield None

@@ -10,6 +10,9 @@ Line = dict[str, Any]
 # A line with its number in the source, rising; a number is missing where a scenario dropped the line.
 NumberedLine = tuple[int, Line]
 
+# Values of a row beyond the header's columns go under this name: the row is malformed, and nothing is lost.
+SURPLUS = "Surplus"
+
 # A time outside of these years is none: the worker refuses such a line.
 YEAR_MIN, YEAR_MAX = 1970, 2199
 

@@ -61,6 +61,7 @@ def run(settings: Settings, request: Request, console: Console) -> int:
         jump_confirm_lines=settings.jump_confirm_lines,
         start=source.start,
         end=request.end and not source.endless,
+        pseudonyms=settings.pseudonyms,
     )
     if request.resume:
         records = feed.unwritten(records, written)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from producers import fields
-from producers.lines import Line, Memo
+from producers.lines import SURPLUS, Line, Memo
 from producers.parquet_table import PARQUET_MAGIC, parquet_rows
 from producers.tables import ZIP_MAGIC, Table, open_binary, readable, starts_with, tables, unusable
 from streams.errors import ExitCode, UserError
@@ -21,9 +21,6 @@ DEFAULT_INPUTS = (
     Path("data/Online_Retail.csv"),
     Path("data/Online Retail.xlsx"),
 )
-
-# Values of a row beyond the header's columns go under this name: the row is malformed, and nothing is lost.
-SURPLUS = "Surplus"
 
 # So many rows are looked at for one that tells how dates are written, and held in memory meanwhile.
 DATE_ROWS_MAX = 200_000

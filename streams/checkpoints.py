@@ -24,6 +24,9 @@ _KEY = re.compile(rb"(\d{12})/(head|lines|lifetime)(?:/(\d{4}))?")
 _COLUMNS = (("time", "<i8"), ("quantity", "<i8"), ("price", "<i8"))
 _CODED = ("customer", "invoice", "product", "country")
 
+# What unpacking raises on bytes that are not what was written.
+_DAMAGE = (OSError, ValueError, RecursionError, msgspec.MsgspecError, pa.ArrowException)
+_RATIO_MAX = 255  # lz4 packs no better than this
 StateRecord = tuple[bytes, bytes | None]  # key, value; None is a tombstone
 
 
@@ -105,12 +108,12 @@ def load(
         for n, count in head["lifetime"]:
             table = msgspec.msgpack.decode(_gather(records, n, "lifetime", count))
             lifetime.put(words.customers.codes(table["id"]), table)
-    except (KeyError, OSError, ValueError, TypeError, msgspec.MsgspecError, pa.ArrowException) as exc:
+        state = PartitionState.restored(partition, config, head, words, segments, lifetime)
+        return state, Ledger(dict(head["lines"]), dict(head["lifetime"]), number)
+    except (*_DAMAGE, KeyError, IndexError, TypeError, AttributeError, OverflowError) as exc:
         raise StateUnusableError(
             f"checkpoint {number} of partition {partition} is damaged or incomplete: {exc!r}"
         ) from exc
-    state = PartitionState.restored(partition, config, head, words, segments, lifetime)
-    return state, Ledger(dict(head["lines"]), dict(head["lifetime"]), number)
 
 
 def newest_head(records: Iterable[StateRecord]) -> dict[str, Any] | None:
@@ -129,7 +132,7 @@ def newest_head(records: Iterable[StateRecord]) -> dict[str, Any] | None:
     number = max(heads)
     try:
         return msgspec.msgpack.decode(_unseal(_key(number, "head"), heads[number]), type=dict[str, Any])
-    except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as exc:
+    except _DAMAGE as exc:
         raise StateUnusableError(f"the head of checkpoint {number} is damaged: {exc!r}") from exc
 
 
@@ -158,6 +161,8 @@ def _unseal(name: bytes, sealed: bytes) -> bytes:
     if digest != _digest(name, body):
         raise ValueError(f"{name.decode()} is not what was written under that name")
     size = int.from_bytes(body[:8], "little")
+    if size > _RATIO_MAX * len(body):
+        raise ValueError(f"{name.decode()} asks for {size:,} bytes, more than it can hold")
     return bytes(_CODEC.decompress(body[8:], decompressed_size=size, asbytes=True))
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from streams.errors import ExitCode, UserError
+from streams.texts import clean
 
 GROUP = "clv_drift.commands"
 
@@ -48,9 +49,9 @@ def main() -> None:
     try:
         build()()
     except UserError as exc:
-        stderr.print(f"[bold red]error[/]: {escape(exc.message)}", highlight=False, soft_wrap=True)
+        stderr.print(f"[bold red]error[/]: {escape(clean(exc.message))}", highlight=False, soft_wrap=True)
         if exc.hint:
-            stderr.print(f"[dim]hint: {escape(exc.hint)}[/]", highlight=False, soft_wrap=True)
+            stderr.print(f"[dim]hint: {escape(clean(exc.hint))}[/]", highlight=False, soft_wrap=True)
         sys.exit(exc.code)
     except KeyboardInterrupt:
         sys.exit(130)

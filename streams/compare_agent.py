@@ -197,6 +197,7 @@ class CompareOwner:
             self.settings,
             regression=await asyncio.to_thread(self._regression, wanted, end),
             html=self._report_path(end),
+            workspace=self.settings.evidently_workspace,
         )
         if data["status"] == "failed":
             return self._failed(data)

@@ -15,12 +15,18 @@ from models.features import DAY_S, MONEY_SCALE
 from models.lines import Lines
 from streams.mapped_lines import LineMapper, nested
 from streams.mapping import Mapping
+from streams.pseudonyms import Pseudonyms
 from streams.sources import Identities, IdentityReader, RawHeaders
-from streams.transactions import HEADER_CONTROL, HEADER_SOURCE, Control, canonical_customer_id
+from streams.transactions import (
+    HEADER_CONTROL,
+    HEADER_SOURCE,
+    ID_CHARS_MAX,
+    Control,
+    canonical_customer_id,
+)
 from streams.vocabulary import UNKNOWN, Interner, Vocabulary
 
 LINE_BYTES_MAX = 65_536  # a line item is some 200 bytes; what is larger is no line item
-ID_CHARS_MAX = 256
 AMOUNT_MAX = 10**13  # thousandths a line: sums of 900,000 such lines still fit 64 bits
 QUANTITY_MAX = 2**31 - 1
 PRICE_MAX = 10.0**10
@@ -86,16 +92,23 @@ class Decoded:
 class Decoder:
     """Decodes the records of one partition into codes of `vocabulary`.
 
-    With a mapping, records of foreign producers are read by it; those of a replay are lines already.
+    With a mapping, records of foreign producers are read by it; those of a replay are lines already. With
+    `pseudonyms` a customer gets another name here, and no reason tells an id; who has one keeps it.
     """
 
-    def __init__(self, vocabulary: Vocabulary, mapping: Mapping | None = None) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        mapping: Mapping | None = None,
+        pseudonyms: Pseudonyms | None = None,
+    ) -> None:
         self.vocabulary = vocabulary
-        self._customers = _CustomerCodes(vocabulary.customers)
+        self._customers = _CustomerCodes(vocabulary.customers, pseudonyms)
+        self._ids_shown = pseudonyms is None
         self._times = _Times()
         self._decode = msgspec.json.Decoder(Line).decode
         self._decode_control = msgspec.json.Decoder(ControlValue).decode
-        self._foreign = None if mapping is None else ForeignLines(mapping)
+        self._foreign = None if mapping is None else ForeignLines(mapping, ids_shown=self._ids_shown)
 
     def decode(self, values: Sequence[bytes | None], headers: Sequence[RawHeaders]) -> Decoded:
         """Decode records given as parallel sequences, in the order of the log."""
@@ -212,8 +225,9 @@ class Decoder:
         good = np.ones(len(rows), bool)
         for fails, field, words_for in checks:
             for i in np.flatnonzero(fails & good):
-                value = str(getattr(rows[i], field))[:80]
-                dead.append(DeadLetter(int(at[i]), f"{field} {value!r} {words_for}"))
+                shown = self._ids_shown or field != "CustomerID"
+                value = repr(str(getattr(rows[i], field))[:80]) if shown else "(withheld)"
+                dead.append(DeadLetter(int(at[i]), f"{field} {value} {words_for}"))
             good &= ~fails
         if not good.all():
             rows = [row for row, fine in zip(rows, good, strict=True) if fine]
@@ -239,8 +253,9 @@ class Decoder:
 class ForeignLines:
     """Lines of records whose fields have the names and forms of another shop."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: Mapping, *, ids_shown: bool) -> None:
         self._names = mapping.names
+        self._ids_shown = ids_shown
         self._mapper = LineMapper(mapping)
 
     def decode(self, value: bytes) -> Line:
@@ -250,8 +265,11 @@ class ForeignLines:
             raise ValueError("the record is no JSON object")
         line, problems = self._mapper.line([nested(record, name) for name in self._names])
         if problems:
-            raise ValueError("; ".join(f"{field}: {why}" for field, why in problems))
+            raise ValueError("; ".join(f"{field}: {self._told(field, why)}" for field, why in problems))
         return msgspec.convert(line, Line)
+
+    def _told(self, field: str, why: str) -> str:
+        return why if self._ids_shown or field != "CustomerID" else "(withheld) is no id"
 
 
 def _checked(value: bytes | None) -> bytes:
@@ -268,9 +286,10 @@ class _CustomerCodes(dict[str | int | float | None, int]):
 
     BAD = -2
 
-    def __init__(self, customers: Interner) -> None:
+    def __init__(self, customers: Interner, pseudonyms: Pseudonyms | None) -> None:
         super().__init__({None: UNKNOWN})
         self._customers = customers
+        self._pseudonyms = pseudonyms
 
     def __missing__(self, raw: str | float) -> int:
         try:
@@ -281,7 +300,8 @@ class _CustomerCodes(dict[str | int | float | None, int]):
             return UNKNOWN
         if len(text) > ID_CHARS_MAX:
             return self.BAD
-        code = self[raw] = self._customers[text]
+        name = text if self._pseudonyms is None else self._pseudonyms.of(text)
+        code = self[raw] = self._customers[name]
         return code
 
 

@@ -42,6 +42,7 @@ class EvaluationObserver(Protocol):
     def observe_decision(self, event: dict[str, Any]) -> None: ...  # noqa: D102
     def observe_evaluation_seconds(self, seconds: float) -> None: ...  # noqa: D102
     def observe_refused_snapshot(self) -> None: ...  # noqa: D102
+    def observe_refused_decision(self) -> None: ...  # noqa: D102
 
 
 class EvaluateOwner:
@@ -223,7 +224,14 @@ class EvaluateOwner:
         return self._observe(self.observer.observe_evaluation, record) is not None
 
     def _observe_decision(self, record: Any) -> dict[str, Any] | None:
-        return self._observe(self.observer.observe_decision, record)
+        def observe(event: dict[str, Any]) -> None:
+            DecisionLog().add(record.offset, event)  # raises where it is none: then it is not shown as one
+            self.observer.observe_decision(event)
+
+        event = self._observe(observe, record)
+        if event is None:
+            self.observer.observe_refused_decision()
+        return event
 
     def _observe(self, observe: Any, record: Any) -> dict[str, Any] | None:
         """Return the event in a record, shown to the observer; None, and a word in the log, if it is none."""

@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -200,7 +201,20 @@ def _compare(request: ComparisonRequest) -> dict[str, Any]:
         regression=pairs,
         html=None if request.html is None else Path(request.html),
         rows_max=request.rows_max,
+        on_snapshot=partial(_fill, request),
     )
+
+
+def _fill(request: ComparisonRequest, snapshot: Any) -> None:
+    """Put Evidently's snapshot into its workspace, where there is one; a failure costs that run alone."""
+    if request.workspace is None:
+        return
+    from streams.evidently_workspace import fill  # noqa: PLC0415
+
+    try:
+        fill(Path(request.workspace), request.window_end, snapshot)
+    except Exception:  # noqa: BLE001  (the comparison stands; what went wrong is in the child's log)
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

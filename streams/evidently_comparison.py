@@ -21,10 +21,12 @@ async def compared(
     *,
     regression: list[Floats] | None = None,
     html: Path | None = None,
+    workspace: Path | None = None,
 ) -> dict[str, Any]:
     """Return the data of a comparison: Evidently's answer, or after three tries the reason why there is none.
 
-    `html` is a place below `reports_dir` for the report, `regression` as in `streams.evidently_protocol`.
+    `html` is a place below `reports_dir` for the report, `workspace` that of Evidently's user interface if it
+    is to be filled, `regression` as in `streams.evidently_protocol`.
     """
     try:
         request = make_request(
@@ -34,6 +36,8 @@ async def compared(
             rows_max=settings.sample_customers_max,
             regression=regression,
             html=html,
+            workspace=workspace,
+            window_end=wanted.window_end,
         )
         result = await child.compare(request)
     except (ComparisonFailed, ValueError, KeyError) as exc:

@@ -30,6 +30,8 @@ class ComparisonRequest(msgspec.Struct, frozen=True, kw_only=True):
     rows_max: int
     regression: tuple[bytes, bytes, bytes, bytes] | None  # float64, native order
     html: str | None  # an absolute path
+    workspace: str | None = None  # of Evidently's user interface; an absolute path
+    window_end: int = 0  # epoch seconds, under which it stands there
 
 
 class ComparisonReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,8 @@ def make_request(
     rows_max: int,
     regression: Sequence[Floats] | None,
     html: Path | None,
+    workspace: Path | None = None,
+    window_end: int = 0,
 ) -> ComparisonRequest:
     """Return the request that carries two frames (at least `COMPARED_COLUMNS`) to the child.
 
@@ -65,6 +69,8 @@ def make_request(
         rows_max=rows_max,
         regression=pairs,
         html=None if html is None else str(html.absolute()),
+        workspace=None if workspace is None else str(workspace.absolute()),
+        window_end=window_end,
     )
 
 

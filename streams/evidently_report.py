@@ -6,7 +6,7 @@ presets choose by themselves) seed numpy's global generator: a service runs this
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,7 @@ def compare(
     regression: RegressionPairs | None,
     html: Path | None,
     rows_max: int = ROWS_MAX,
+    on_snapshot: Callable[[Any], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Return Evidently's comparison of two frames (one row a customer, at least `COMPARED_COLUMNS`) as JSON.
 
@@ -65,9 +66,9 @@ def compare(
     distance above it. A score that is not finite is None, and so is that column's `drift`. `regression` adds
     measures of both sides. Of more than `rows_max` rows or pairs a side, evenly spaced ones are taken.
 
-    `html` is written whole or not at all. Raises ValueError on frames that cannot be compared (empty, or a
-    column missing or without values), OSError where the report cannot be written, UnexpectedReportError where
-    Evidently answers in another form than expected.
+    `on_snapshot` is given Evidently's own result. `html` is written whole or not at all. Raises ValueError on
+    frames that cannot be compared (empty, or a column missing or without values), OSError where the report
+    cannot be written, UnexpectedReportError where Evidently answers in another form than expected.
     """
     sides = _with_pairs(_thinned(current, rows_max), _thinned(reference, rows_max), regression, rows_max)
     presets = [DataDriftPreset(columns=list(COMPARED_COLUMNS), drift_share=drift_share)]
@@ -88,6 +89,7 @@ def compare(
         **summarise_drift(snapshot.dict()),
         "regression": None if regression is None else _summarise_regression(snapshot),
     }
+    on_snapshot(snapshot)
     if html is not None:
         _write_whole(html, snapshot.get_html_str(as_iframe=False))
     return summary

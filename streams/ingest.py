@@ -13,6 +13,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
+from streams import cloudevents
 from streams.checkpoints import Ledger, StateRecord, StateUnusableError, load
 from streams.consumption import Batch, Gate
 from streams.early_warnings import Tally
@@ -24,6 +25,7 @@ from streams.settings import Settings
 from streams.snapshots import encode_part, encode_rows
 from streams.state_config import Counters, StateConfig
 from streams.topics import catalogue
+from streams.withheld import shown_letter
 
 log = structlog.get_logger(__name__)
 
@@ -237,15 +239,21 @@ class Shard:
 
     async def _send_letter(self, topic: str, batch: Batch, letter: Refused) -> "asyncio.Future[Any]":
         i = letter.position
+        key, value = batch.keys[i], batch.values[i]
+        kept: list[tuple[str, Any]] = list(batch.headers[i])
+        if self.settings.pseudonyms is not None:
+            key, value, kept = shown_letter(
+                value, kept, self.settings.pseudonyms, self.settings.field_mapping
+            )
         headers = [
-            *batch.headers[i],
+            *kept,
             ("dlq.topic", self.tp.topic.encode()),
             ("dlq.partition", b"%d" % self.tp.partition),
             ("dlq.offset", b"%d" % letter.offset),
             ("dlq.reason", letter.reason.encode(errors="replace")),
         ]
         future: asyncio.Future[Any] = await self.producer.send(
-            topic, key=batch.keys[i], value=batch.values[i], partition=self.tp.partition, headers=headers
+            topic, key=key, value=value, partition=self.tp.partition, headers=headers
         )
         return future
 
@@ -261,7 +269,9 @@ class Shard:
                     self._note_stored(done)
             item = await queue.get()
             rows = await send_all(self.producer, topics.rows.name, item.rows, partition=self.tp.partition)
-            warnings = await send_all(self.producer, topics.warnings.name, item.warnings, partition=0)
+            warnings = await send_all(
+                self.producer, topics.warnings.name, item.warnings, partition=0, headers=cloudevents.HEADERS
+            )
             sent = await self._send_outputs(topics.snapshots.name, item)
             await asyncio.gather(*item.outputs, *rows, *warnings, *sent)
             unconfirmed.append((item, await self._send_checkpoint(topics.state.name, item)))

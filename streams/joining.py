@@ -44,17 +44,23 @@ class Joiner:
         self._complete: dict[int, dict[int, list[Chunk]]] = defaultdict(dict)  # end -> partition -> chunks
         self._shown: dict[int, int] = {}  # partition -> end up to which its parts are complete
         self._links: dict[tuple[int, int | None], int] = {}  # (partition, end) -> end of its next part
+        self._columns: dict[str, list[str]] = {}  # by kind, as the first chunk had them
         self._first: dict[int, tuple[int, int | None]] = {}  # partition -> first end, earliest time there
 
     def add(self, chunk: Chunk) -> None:
         """Take a chunk; one that was seen before, or whose window is out, changes nothing.
 
-        Raises ValueError if it belongs to a stream of another number of partitions.
+        Raises ValueError if it belongs to a stream of another number of partitions, or does not go with the
+        chunks before it.
         """
         told = chunk.meta["partitions"]
         if told != self.partitions or not 0 <= chunk.partition < self.partitions:
             raise ValueError(f"a snapshot of {told} partitions where {self.partitions} are expected")
+        if self._columns.setdefault(chunk.kind, chunk.table.column_names) != chunk.table.column_names:
+            raise ValueError(f"{chunk.kind} with other columns than those before")
         chunks = self._chunks[chunk.window_end, chunk.partition]
+        if any(known.count != chunk.count for known in chunks.values()):
+            raise ValueError(f"a window of {chunk.count} chunks that has another number of them")
         chunks[chunk.number] = chunk
         if len(chunks) < chunk.count:
             return

@@ -103,6 +103,11 @@ class WorkerMetrics:
         with self._lock:
             self._evaluations.refused_snapshots += 1
 
+    def observe_refused_decision(self) -> None:
+        """Note a message of the log of decisions that could not be used."""
+        with self._lock:
+            self._evaluations.refused_decisions += 1
+
     def observe_waiting_for(self, partitions: Iterable[int]) -> None:
         """Note which input partitions hold the next window back."""
         with self._lock:
@@ -268,6 +273,7 @@ def _add_evaluations(families: _Families, view: EvaluationView, settings: Settin
     for outcome, count in sorted(view.decisions.items()):
         families.add("clv_decisions_total", count, outcome)
     families.add("clv_snapshots_refused_total", view.refused_snapshots)
+    families.add("clv_decisions_refused_total", view.refused_decisions)
     for partition in range(settings.partitions):
         families.add("clv_window_waiting", partition in view.waiting_for, partition)
     if view.last_action is not None:

@@ -210,6 +210,13 @@ _EVALUATION = (
         "Messages in the log of snapshots that could not be used.",
     ),
     MetricSpec(
+        "clv_decisions_refused_total",
+        "counter",
+        "messages",
+        (),
+        "Messages in the log of decisions that could not be used.",
+    ),
+    MetricSpec(
         "clv_window_waiting",
         "gauge",
         "0 or 1",

@@ -217,6 +217,7 @@ class EvaluationView:
     )
     last_action: tuple[int, str] | None = None  # the newest window that asked for something, and for what
     refused_snapshots: int = 0
+    refused_decisions: int = 0
     waiting_for: frozenset[int] = frozenset()
     _decided: set[str] = field(default_factory=set)  # requests on which a decision stands
 

@@ -69,7 +69,7 @@ class PartitionState:
         self.partition = partition
         self.config = config
         self.words = Vocabulary()
-        self.decoder = Decoder(self.words, config.field_mapping)
+        self.decoder = Decoder(self.words, config.field_mapping, config.pseudonyms)
         self.guard = JumpGuard(
             jump_max_s=config.jump_max_days * DAY_S, jump_confirm_lines=config.jump_confirm_lines
         )
@@ -237,7 +237,7 @@ class PartitionState:
     ) -> "PartitionState":
         """Return the state as it was right after the cut that gave `head`."""
         state = cls(partition, config)
-        state.words, state.decoder = words, Decoder(words, config.field_mapping)
+        state.words, state.decoder = words, Decoder(words, config.field_mapping, config.pseudonyms)
         state.windows = WindowState(partition, config, words)
         state.windows.restore(head, segments, lifetime)
         state.read_offset = head["read_offset"]

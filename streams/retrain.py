@@ -24,6 +24,7 @@ from streams.decisions import Decision, DecisionLog
 from streams.errors import UserError
 from streams.event_group import EventGroup
 from streams.faults import strike
+from streams.mirror_child import MirrorChild
 from streams.remedies import REQUESTS
 from streams.retrain_child import Answered, Failed, Later, Reply, Training, kept
 from streams.settings import Settings
@@ -68,7 +69,9 @@ def run(settings: Settings, observer: RetrainObserver, beat: Callable[[], None])
     try:
         with closing(EventGroup(settings, GROUP, stop, beat)) as group:
             log.info("retrain consumer started", group=settings.topic(GROUP))
-            Retrainer(settings, group, observer).run()
+            retrainer = Retrainer(settings, group, observer)
+            with closing(retrainer.mirror):
+                retrainer.run()
     except KeyboardInterrupt:
         log.info("retrain consumer stopped")
     finally:
@@ -115,11 +118,13 @@ class Retrainer:
         self.group = group
         self.observer = observer
         self._refused: set[tuple[str, int]] = set()
+        self.mirror = MirrorChild(settings)
 
     def run(self) -> NoReturn:
         """Go on until KeyboardInterrupt."""
         while True:
             record = self.group.next(timeout_s=1.0)
+            self.mirror.look()
             if record is not None:
                 self._take(record)
 
@@ -199,6 +204,7 @@ class Retrainer:
                 self.group.stay(pause_s)
             else:
                 self.observer.observe_decision(event)
+                self.mirror.want()
                 _tell("request decided", Decision.from_event(event), event["id"])
                 return
 

@@ -42,7 +42,7 @@ def rights_of(process: str, settings: Settings) -> list[Right]:
 
 # Those that compare every topic with the catalogue.
 _REVIEWERS = ("topics", "worker", "retrain", "scores", "webhooks")
-PROCESSES = ("topics", "replay", "worker", "retrain", "scores", "webhooks", "watch", "model")
+PROCESSES = ("topics", "replay", "worker", "retrain", "scores", "webhooks", "watch", "model", "erase")
 
 
 def _needs(settings: Settings) -> dict[str, tuple[list[TopicSpec], list[TopicSpec], list[str]]]:
@@ -74,6 +74,11 @@ def _needs(settings: Settings) -> dict[str, tuple[list[TopicSpec], list[TopicSpe
         "scores": ([t.rows, t.evaluations, t.scores], [t.scores], ["clv-drift-scores"]),
         "webhooks": ([t.events, t.models, t.dead_letters], [], []),
         "watch": ([*page, t.transactions], [], []),
+        "erase": (
+            [t.transactions, t.dead_letters, t.state, t.snapshots, t.rows, t.scores],
+            [t.scores],
+            [],
+        ),
         "model": ([t.evaluations, t.models, t.snapshots], [t.models], []),
     }
 

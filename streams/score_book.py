@@ -49,10 +49,14 @@ class NewestRows:
     def add(self, value: bytes) -> None:
         """Take a message of the topic; one of an older window is passed over. Raises ValueError on others."""
         chunk = decode_chunk(value)
+        if chunk.kind != "rows":
+            raise ValueError("lines where rows are expected")
         if self.window_end is not None and chunk.window_end < self.window_end:
             return
         if chunk.window_end != self.window_end:
             self.window_end, self._count, self._chunks = chunk.window_end, chunk.count, {}
+        elif chunk.count != self._count:
+            raise ValueError(f"a window of {chunk.count} chunks that has {self._count}")
         self._chunks[chunk.number] = value
 
     @property
@@ -86,9 +90,12 @@ class ScoreBook:
             self._digests.pop(key.decode(), None)
             return
         event = cloudevents.decode(value)
-        if event["type"] != SCORE:
-            raise ValueError(f"a message of type {event['type']}")
-        end = from_iso(event["data"]["window_end"])
+        try:
+            if event["type"] != SCORE:
+                raise ValueError(f"a message of type {event['type']}")
+            end = from_iso(event["data"]["window_end"])
+        except (KeyError, TypeError) as exc:
+            raise ValueError(f"not a score: {exc!r}") from exc
         self.window_end = end if self.window_end is None else max(self.window_end, end)
         self._digests[key.decode()] = _digest(value)
 

@@ -24,6 +24,7 @@ from models.registry import Registry, RegistryError
 from models.training import FrameError
 from streams import cloudevents
 from streams.broker_errors import asking
+from streams.erasures import Erasures, without
 from streams.errors import UserError
 from streams.event_group import group_options
 from streams.faults import strike
@@ -102,6 +103,7 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
         self._beat = beat
         self._failures: list[BaseException] = []
         self._models = ModelCache(Registry(settings.registry_dir))
+        self._erasures = Erasures(settings.registry_dir)
         with asking(settings):
             self._group = KafkaConsumer(**group_options(settings, GROUP), max_partition_fetch_bytes=10 * MIB)
             self._evaluations = KafkaConsumer(
@@ -256,13 +258,17 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
     def _messages(
         self, partition: Partition, end: int, champion: Champion, present: set[str]
     ) -> Iterator[tuple[str, bytes]]:
-        """Yield the scores that differ from what stands there; put everyone into `present`."""
+        """Yield the scores that differ from what stands there; put everyone into `present`.
+
+        Who was erased is as one who left.
+        """
         model, card = self._models.load(champion.version)
+        erased = self._erasures.digests()
         for rows in partition.rows.tables():
             scored = score_messages(
                 rows, model, card, champion.cuts, window_end=end, source=self.settings.event_source
             )
-            for customer, value in scored:
+            for customer, value in without(scored, erased):
                 present.add(customer)
                 if partition.book.news(customer, value):
                     yield customer, value

@@ -20,6 +20,7 @@ from streams.errors import ExitCode, UserError
 from streams.expected import ExpectedEvent
 from streams.kafka_access import KafkaAccess
 from streams.mapping import Mapping, load_mapping
+from streams.privacy import Privacy
 from streams.webhooks.endpoints import Endpoint, Name
 
 ENV_PREFIX = "CLV_DRIFT_"
@@ -30,7 +31,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Settings(KafkaAccess, BaseSettings):
+class Settings(KafkaAccess, Privacy, BaseSettings):
     """Settings of every process, frozen and validated at start.
 
     Sources, strongest first: arguments, environment (`CLV_DRIFT_<NAME>`), the TOML file, the defaults here.
@@ -203,6 +204,9 @@ class Settings(KafkaAccess, BaseSettings):
     # -- places
     registry_dir: Path = Field(Path("var/registry"), description="Model versions, cards and reference data.")
     reports_dir: Path = Field(Path("var/reports"), description="Evidently's reports.")
+    evidently_workspace: Path | None = Field(
+        None, description="Workspace of Evidently's user interface that comparisons are added to."
+    )
     report_every: Positive = Field(
         1, description="Windows from one HTML report to the next; the JSON is written for each."
     )
@@ -246,6 +250,13 @@ class Settings(KafkaAccess, BaseSettings):
     )
     webhooks_dir: Path = Field(
         Path("var/webhooks"), description="What the webhooks process has still to deliver, and has given up."
+    )
+    mlflow_tracking_uri: str = Field(
+        "", description="MLflow server that models are mirrored into after each decision; empty: none."
+    )
+    mlflow_experiment: str = Field("clv-drift", min_length=1, description="MLflow's experiment of the runs.")
+    mlflow_model: str = Field(
+        "clv", pattern=r"^[A-Za-z0-9_. -]+$", description="MLflow's registered model that has our versions."
     )
     pushgateway_url: str = Field(
         "", description="Pushgateway that `train` and `detect` push their results to; empty: none."
@@ -424,6 +435,12 @@ def load_settings(**overrides: Any) -> Settings:
             f"refused settings: {exc}",
             hint='lists are JSON in the environment, such as ["a"]',
             code=ExitCode.USAGE,
+        ) from exc
+    except RecursionError as exc:
+        raise UserError("refused settings: a value is nested too deeply", code=ExitCode.USAGE) from exc
+    except ValueError as exc:  # a number of thousands of digits: Python's own limit
+        raise UserError(
+            f"the settings file {settings_file()} is not TOML: {exc}", code=ExitCode.USAGE
         ) from exc
 
 

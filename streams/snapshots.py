@@ -1,19 +1,35 @@
 """Window parts as Arrow messages: rows of customers, then the lines that were folded, in chunks."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
+import numpy as np
 import pyarrow as pa
+from msgspec import Meta
 
 from models.features import FEATURES_VERSION
 from models.lines import Codes
+from streams.arrow_bounds import check_stream
 from streams.closing import Columns, WindowPart
 from streams.grid import from_iso, iso
 
 CHUNK_BYTES = 900_000
 _META = b"clv"
+_PARTITIONS_MAX, _CHUNKS_MAX, _COLUMNS_MAX = 100_000, 100_000, 500
+_SECONDS_MAX = 2**40
+_LINE_TYPES = {
+    "event_time": pa.timestamp("s", "UTC"),
+    "CustomerID": pa.string(),
+    "InvoiceNo": pa.string(),
+    "StockCode": pa.string(),
+    "Country": pa.string(),
+    "Quantity": pa.int64(),
+    "PriceThousandths": pa.int64(),
+}
 # One thread: columns are small, and handing them to others costs more than compressing them.
 _OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
 
@@ -73,22 +89,81 @@ def _records(
 def decode_chunk(value: bytes) -> Chunk:
     """Return the chunk in a message; raises ValueError on anything else."""
     try:
+        check_stream(value)
         with pa.ipc.open_stream(value) as reader:
             table = reader.read_all()
-        meta = json.loads(table.schema.metadata[_META])
-        if meta["features_version"] != FEATURES_VERSION:
-            raise ValueError(f"features of version {meta['features_version']}, not {FEATURES_VERSION}")
+        told = json.loads(table.schema.metadata[_META])
+        head = msgspec.convert(told, _Head)
+        if head.features_version != FEATURES_VERSION:
+            raise ValueError(f"features of version {head.features_version}, not {FEATURES_VERSION}")
+        # Arrow follows the numbers of a dictionary unchecked: a wrong one would read foreign memory.
+        table.validate(full=True)
+        _check_columns(table, head.kind)
         return Chunk(
-            window_end=from_iso(meta["window_end"]),
-            partition=int(meta["partition"]),
-            number=int(meta["chunk"]),
-            count=int(meta["chunks"]),
-            kind=meta["kind"],
-            meta=meta,
+            window_end=from_iso(head.window_end),
+            partition=head.partition,
+            number=head.chunk,
+            count=head.chunks,
+            kind=head.kind,
+            meta=head.checked(told),
             table=table.replace_schema_metadata(None),
         )
-    except (pa.ArrowException, OSError, KeyError, TypeError) as exc:
+    except (pa.ArrowException, OSError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         raise ValueError(f"not a snapshot message: {exc!r}") from exc
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What the metadata of a message must hold."""
+
+    window_end: str
+    partition: Annotated[int, Meta(ge=0, le=_PARTITIONS_MAX)]
+    partitions: Annotated[int, Meta(ge=1, le=_PARTITIONS_MAX)]
+    partial: bool
+    after: str | None
+    earliest_s: Annotated[int, Meta(ge=-_SECONDS_MAX, le=_SECONDS_MAX)] | None
+    totals: dict[str, int]
+    sample_bound: Annotated[int, Meta(ge=0)] | None
+    features_version: int
+    kind: Literal["rows", "lines"]
+    chunk: Annotated[int, Meta(ge=0)]
+    chunks: Annotated[int, Meta(ge=1, le=_CHUNKS_MAX)]
+
+    def checked(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Return what was told, if it holds together; raises ValueError."""
+        if self.chunk >= self.chunks:
+            raise ValueError(f"chunk {self.chunk} of {self.chunks}")
+        if self.after is not None and from_iso(self.after) >= from_iso(self.window_end):
+            raise ValueError(f"a window that ends at {self.window_end}, after one that ends at {self.after}")
+        if not {"lines", "customers"} <= self.totals.keys():
+            raise ValueError("totals without lines or customers")
+        if any(abs(total) >= 2**63 for total in self.totals.values()) or (self.sample_bound or 0) >= 2**64:
+            raise ValueError("a number beyond 64 bits")
+        return told
+
+
+def _check_columns(table: pa.Table, kind: str) -> None:
+    """Raise ValueError unless the columns have the types of ours and no holes."""
+    names = table.column_names
+    if len(set(names)) != len(names) or len(names) > _COLUMNS_MAX:
+        raise ValueError("columns that are told twice, or too many")
+    if kind == "lines" and names != list(_LINE_TYPES):
+        raise ValueError(f"lines with the columns {names[:20]}")
+    for name, column in zip(names, table.columns, strict=True):
+        plain = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if kind == "lines":
+            fits = plain == _LINE_TYPES[name]
+        elif name in {"CustomerID", "Country"}:
+            fits = plain == pa.string()
+        else:
+            fits = plain in {pa.int64(), pa.float64()}
+        if not fits or column.null_count:
+            raise ValueError(
+                f"a column {name[:40]!r} of type {column.type}, {column.null_count} values missing"
+            )
+        if plain == pa.float64() and not math.isfinite(float(np.sum(column.to_numpy()))):
+            raise ValueError(f"a column {name[:40]!r} with a value that is no number")
+    if kind == "rows" and not {"CustomerID", "Country"} <= set(names):
+        raise ValueError("rows without CustomerID or Country")
 
 
 def _rows_table(columns: Columns) -> pa.Table:

@@ -31,12 +31,12 @@ def check_retrain(settings: Settings) -> None:
 def check_names(settings: Settings) -> None:
     """Raise UserError (USAGE) where `estimators` or `detectors` has a name that nothing here is called.
 
-    A mapping that cannot be used is refused here too, not at the first record.
+    A mapping or a key that cannot be used is refused here too, not at the first record.
     """
     from models.estimators import UnknownEstimatorError, make_estimator  # noqa: PLC0415  (seconds)
     from streams.detectors import make_detector  # noqa: PLC0415
 
-    _ = settings.field_mapping
+    _ = settings.field_mapping, settings.pseudonyms
     for name in settings.estimators:
         try:
             make_estimator(name, settings.seed)

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.features import DAY_S, FEATURES_VERSION
 from streams.mapping import Mapping
+from streams.pseudonyms import Pseudonyms
 from streams.settings import Settings
 
 STATE_FORMAT = 3
@@ -28,9 +29,12 @@ class StateConfig:
     state_format: int = STATE_FORMAT
     features_version: int = FEATURES_VERSION
     mapping: str = ""  # fingerprint of the mapping that foreign records are read by
+    # Fingerprint of the key that customer ids are hashed with; states of before there was one have none.
+    customer_ids: str = field(default="", metadata={"absent": ""})
     # Whether closed windows come with the rows of those who are not sampled: no matter of the state.
     rest_wanted: bool = field(default=False, metadata={"stored": False})
     field_mapping: Mapping | None = field(default=None, metadata={"stored": False})  # its content: `mapping`
+    pseudonyms: Pseudonyms | None = field(default=None, metadata={"stored": False})  # of `customer_ids`
 
     @classmethod
     def of(cls, settings: Settings, partitions: int | None = None) -> "StateConfig":
@@ -47,8 +51,10 @@ class StateConfig:
             segment_lines_max=settings.segment_lines_max,
             sample_customers_max=settings.sample_customers_max,
             mapping="" if settings.field_mapping is None else settings.field_mapping.fingerprint,
+            customer_ids="" if settings.pseudonyms is None else settings.pseudonyms.fingerprint,
             rest_wanted=settings.scores,
             field_mapping=settings.field_mapping,
+            pseudonyms=settings.pseudonyms,
         )
 
     @property
@@ -69,9 +75,9 @@ class StateConfig:
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Return in words how a stored configuration differs from this one, a setting an entry."""
         return [
-            f"{item.name} was {stored.get(item.name)!r} and is now {getattr(self, item.name)!r}"
+            f"{item.name} was {was!r} and is now {getattr(self, item.name)!r}"
             for item in _STORED
-            if stored.get(item.name) != getattr(self, item.name)
+            if (was := stored.get(item.name, item.metadata.get("absent"))) != getattr(self, item.name)
         ]
 
 

@@ -17,6 +17,8 @@ FIELDS = (
     "Country",
 )
 
+ID_CHARS_MAX = 256
+
 # Headers of a record. `source` names the replay's input by content, `seq` is the row's number in it (from 1).
 HEADER_SOURCE = "source"
 HEADER_SEQ = "seq"

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from streams.decisions import Decision, Outcome
+from streams.texts import clean
 from streams.watch_model import Comparison, Performance, View, Window
 
 WIDE = 120  # columns from which more is shown
@@ -44,11 +45,6 @@ class Page:
             yield _warnings(view)
         yield Panel(_windows(view, min(shown, WINDOWS_MAX), wide=wide), title="windows", title_align="left")
         yield Panel(_model(view, wide=wide), title="model", title_align="left")
-
-
-def clean(text: object) -> str:
-    """Return a text with everything replaced that is not visible: control characters, escapes, overrides."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in str(text))
 
 
 def day(time: int | None) -> str:

@@ -30,6 +30,27 @@ def request(current, reference, **changes):
     return make_request(current, reference, **{**given, **changes})
 
 
+def test_a_workspace_is_filled_once_a_window_and_a_failure_costs_nothing(tmp_path):
+    workspace, taken = tmp_path / "workspace", tmp_path / "taken"
+    taken.write_text("a file, where a directory is wanted")
+    current, reference = customers(1, 200), customers(2, 200)
+    first, second = 1_306_108_800, 1_306_713_600
+
+    async def scenario(child):
+        results = [
+            await child.compare(request(current, reference, workspace=place, window_end=end))
+            for place, end in ((workspace, first), (workspace, first), (workspace, second), (taken, first))
+        ]
+        assert all(result == results[0] for result in results)
+
+    with_child(tmp_path, scenario)
+    assert "NotADirectoryError" in (tmp_path / "log" / "child.log").read_text()
+    # Evidently's own layout, looked at without its import of many seconds.
+    (project,) = workspace.glob("*/metadata.json")
+    assert '"clv-drift"' in project.read_text()
+    assert len(list(project.parent.glob("snapshots/*.json"))) == 2
+
+
 @pytest.fixture(scope="module")
 def report():
     """The module under test; its import takes some ten seconds."""

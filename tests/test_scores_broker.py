@@ -7,6 +7,7 @@ from small_shop import SHORT, shop
 from stream_run import backfilled, running
 
 from streams import cloudevents
+from streams.erase import erase, look
 from streams.topic_reader import read_all
 from streams.topics import catalogue
 
@@ -69,5 +70,13 @@ def test_the_scores_are_those_of_the_backfill_whoever_dies(settings, tmp_path):
         for child in (second, third):
             child.process.send_signal(signal.SIGTERM)
             assert child.process.wait(20) == 0, stream.words()
+        # Who is erased while nobody scores is gone at once, and not scored by whoever comes.
+        erased = min(expected)
+        erase(conf, look(conf, erased))
+        left = {customer: value for customer, value in expected.items() if customer != erased}
+        assert standing(conf) == left
+        fourth = stream.start("scores", "--port", "0")
+        stream.wait_for(lambda: fourth.log_path.read_bytes().count(b"window scored") == conf.partitions)
+        assert standing(conf) == left
         ends = {cloudevents.decode(value)["data"]["window_end"] for value in expected.values()}
         assert len(ends) == 1

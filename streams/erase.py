@@ -1,0 +1,217 @@
+"""Erasing one customer: the score at once; of everything else, where the customer stands and until when."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from models.features import DAY_S
+from models.registry import Registry, RegistryError
+from streams.batch import registry_errors
+from streams.broker_errors import connecting
+from streams.checkpoints import StateUnusableError, load
+from streams.decode import Decoder
+from streams.erasures import Erasures
+from streams.errors import ExitCode, UserError
+from streams.grid import iso
+from streams.kafka_access import python_client
+from streams.settings import Settings
+from streams.snapshots import decode_chunk
+from streams.state_config import StateConfig
+from streams.topic_reader import read_all
+from streams.topics import catalogue
+from streams.transactions import canonical_customer_id
+from streams.vocabulary import Vocabulary
+
+ACK_TIMEOUT_S = 30.0
+BATCH_RECORDS = 10_000
+
+
+@dataclass(frozen=True)
+class Held:
+    """A place that holds something of the customer: how much, and when that will be gone."""
+
+    place: str
+    count: int  # of records, messages or files; of states, the partitions
+    until: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Where a customer stands; `scored_in` are the partitions with a score of them."""
+
+    name: str  # what the topics call the customer
+    scored_in: tuple[int, ...]
+    held: tuple[Held, ...]
+
+
+def look(settings: Settings, customer: str) -> Findings:
+    """Return where `customer` (the id as a person writes it) stands now; reads whole topics.
+
+    Raises UserError: USAGE for an id that is none, STATE where topics are missing, BROKER.
+    """
+    name = settings.known_as(customer)
+    if not name:
+        raise UserError("the id of a customer is no empty text", code=ExitCode.USAGE)
+    lines, last_time = _lines(settings, name)
+    held = [
+        Held(catalogue(settings).transactions.name, lines, "the topic's retention.ms: for ever, unless set"),
+        Held(
+            catalogue(settings).dead_letters.name,
+            _letters(settings, name),
+            "the topic's retention.ms: for ever, unless set",
+        ),
+        *_behind(settings, name, last_time),
+    ]
+    return Findings(name, _scored_in(settings, name), tuple(place for place in held if place.count))
+
+
+def erase(settings: Settings, found: Findings) -> None:
+    """Put the customer on the list of those not to be scored, then take their score out of the topic.
+
+    Raises UserError: STORAGE where the list cannot be written, BROKER.
+    """
+    with registry_errors():
+        Erasures(settings.registry_dir).add(found.name)
+    with connecting(settings):
+        producer = KafkaProducer(**python_client(settings), acks="all", enable_idempotence=True)
+    try:
+        for partition in found.scored_in:
+            producer.send(
+                catalogue(settings).scores.name, key=found.name.encode(), value=None, partition=partition
+            ).get(timeout=ACK_TIMEOUT_S)
+    except KafkaError as exc:
+        raise UserError(
+            f"the score could not be erased: {exc}", hint="run the command again", code=ExitCode.BROKER
+        ) from exc
+    finally:
+        producer.close()
+
+
+def _behind(settings: Settings, name: str, last_time: int | None) -> Iterator[Held]:
+    """Yield the places behind the border."""
+    topics, days = catalogue(settings), settings.window_days
+    gone = "" if last_time is None else f", {iso(last_time + days * DAY_S)[:10]}"
+    states = sum(_in_state(settings, partition, name) for partition in range(settings.partitions))
+    yield Held(
+        topics.state.name,
+        states,
+        f"the lines: {days} days of event time after the last one{gone}; the sums of a lifetime: as long as"
+        " the topic",
+    )
+    chunks = _chunks(read_all(settings, topics.snapshots.name), name)
+    yield Held(topics.snapshots.name, chunks, "as long as the topic: past windows are compared with")
+    rows = sum(
+        _chunks(read_all(settings, topics.rows.name, partition), name)
+        for partition in range(settings.partitions)
+    )
+    yield Held(
+        topics.rows.name, rows, f"the first window {days} days after the last line{gone}, then compaction"
+    )
+    versions = ", ".join(_references(settings, name))
+    yield Held(
+        f"reference rows of the models {versions}", bool(versions), "a version's directory is removed by hand"
+    )
+
+
+def _lines(settings: Settings, name: str) -> tuple[int, int | None]:
+    """Return how many lines of the input are the customer's, and the latest event time of one."""
+    times: list[int] = []
+    for partition in range(settings.partitions):
+        words = Vocabulary()
+        decoder = Decoder(words, settings.field_mapping, settings.pseudonyms)
+        code = words.customers[name]
+        for batch in _batches(read_all(settings, catalogue(settings).transactions.name, partition)):
+            lines = decoder.decode([r.value for r in batch], [r.headers for r in batch]).lines
+            times += lines.time[lines.customer == code].tolist()
+    return len(times), max(times, default=None)
+
+
+def _batches(records: Iterator[Any]) -> Iterator[list[Any]]:
+    while batch := list(islice(records, BATCH_RECORDS)):
+        yield batch
+
+
+def _letters(settings: Settings, name: str) -> int:
+    """Return how many dead letters hold the customer's id in any of their fields."""
+    topic = catalogue(settings).dead_letters.name
+    return sum(
+        _mentions(settings, record.value, name)
+        for partition in range(settings.partitions)
+        for record in read_all(settings, topic, partition)
+    )
+
+
+def _mentions(settings: Settings, value: bytes | None, name: str) -> bool:
+    try:
+        record = msgspec.json.decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(record, dict) and any(_is(settings, told, name) for told in record.values())
+
+
+def _is(settings: Settings, told: object, name: str) -> bool:
+    try:
+        customer = canonical_customer_id(told)
+    except ValueError:
+        return False
+    return customer is not None and settings.known_as(customer) == name
+
+
+def _in_state(settings: Settings, partition: int, name: str) -> bool:
+    live: dict[bytes, bytes] = {}
+    for record in read_all(settings, catalogue(settings).state.name, partition):
+        if record.value is None:
+            live.pop(record.key, None)
+        else:
+            live[record.key] = record.value
+    try:
+        stored = load(partition, StateConfig.of(settings), live)
+    except StateUnusableError as exc:
+        raise UserError(str(exc), hint="use the settings of the worker", code=ExitCode.STATE) from exc
+    return stored is not None and name in stored[0].words.customers
+
+
+def _chunks(records: Iterable[Any], name: str) -> int:
+    """Return how many messages of rows or lines name the customer; one that is none is passed over."""
+    count = 0
+    for record in records:
+        try:
+            table = decode_chunk(record.value or b"").table
+        except ValueError:
+            continue
+        ids = pc.cast(table["CustomerID"], pa.string())
+        count += bool(pc.any(pc.equal(ids, name)).as_py())
+    return count
+
+
+def _references(settings: Settings, name: str) -> Iterator[str]:
+    """Yield the versions whose reference rows hold the customer; a damaged one cannot be looked into."""
+    registry = Registry(settings.registry_dir)
+    for version in registry.list_versions():
+        try:
+            rows = registry.load_reference(version)
+        except RegistryError:
+            yield f"{version} (damaged: not looked into)"
+            continue
+        if "CustomerID" in rows and (rows["CustomerID"] == name).any():
+            yield version
+
+
+def _scored_in(settings: Settings, name: str) -> tuple[int, ...]:
+    """Return the partitions in which a score of the customer stands."""
+    topic, key, standing = catalogue(settings).scores.name, name.encode(), []
+    for partition in range(settings.partitions):
+        last = None
+        for record in read_all(settings, topic, partition):
+            if record.key == key:
+                last = record.value
+        if last is not None:
+            standing.append(partition)
+    return tuple(standing)
