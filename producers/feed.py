@@ -13,6 +13,7 @@ from streams.pseudonyms import Pseudonyms
 from streams.transactions import (
     FIELDS,
     ID_CHARS_MAX,
+    REQUIRED_FIELDS,
     Control,
     Headers,
     canonical_customer_id,
@@ -186,11 +187,14 @@ def key_of(line: Line) -> bytes:
 def renamed(line: Line, pseudonyms: Pseudonyms) -> Line:
     """Return a line with the customer's other name; what is no id is withheld, and stays refused.
 
-    Values beyond the columns are withheld too: where columns are shifted, one of them may be the id.
+    Where a row has too many fields or too few, the id may stand in any of them: all are withheld.
     """
     changed = dict(line)
     if SURPLUS in changed:
         changed[SURPLUS] = WITHHELD
+    shifted = SURPLUS in line and not isinstance(line.get("Quantity"), int | float)
+    if shifted or not all(field in line for field in REQUIRED_FIELDS):
+        return {name: [WITHHELD] for name in (*line, *REQUIRED_FIELDS)}
     try:
         customer = canonical_customer_id(line.get("CustomerID"))
     except ValueError:

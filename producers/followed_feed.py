@@ -83,16 +83,16 @@ class FollowedFeed:
         assembler = RowAssembler(options)
         rows = list(assembler.rows(lines, final=self._over))
         waiting = False
-        while not self._over and len(rows) < FIRST_ROWS_MAX and not (waiting and rows):
+        while not self._over and len(rows) < FIRST_ROWS_MAX and not (waiting and any(rows)):
             if waiting:
                 yield None
             lines, waiting = self._look()
             rows += assembler.rows(lines, final=self._over)
-        if not rows:
+        if not any(rows):
             return
         convert = self._reader(header, rows)
         first = list(convert(rows))
-        yield self._begun(head, rows[0], first)
+        yield self._begun(head, next(filter(None, rows)), first)
         yield from enumerate(first, 1)
         count = len(first)
         while not self._over:

@@ -177,6 +177,8 @@ def explanation_report(told: Told) -> Iterator[RenderableType]:
         )
     table.add_row("this customer", f"{found.prediction:,.2f}", style="bold")
     yield table
+    formula = f"{told.original_value:,.0f} by the original system's formula, which decides nothing here"
+    yield Text(formula, style="dim")
 
 
 def _values(values: Mapping[str, float | str]) -> str:

@@ -153,7 +153,20 @@ def _mentions(settings: Settings, value: bytes | None, name: str) -> bool:
         record = msgspec.json.decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return isinstance(record, dict) and any(_is(settings, told, name) for told in record.values())
+    return isinstance(record, dict) and any(_is(settings, told, name) for told in _leaves(record))
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """Yield every single value in what JSON decodes to, however deep."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+        else:
+            yield one
 
 
 def _is(settings: Settings, told: object, name: str) -> bool:

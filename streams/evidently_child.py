@@ -212,7 +212,7 @@ def _fill(request: ComparisonRequest, snapshot: Any) -> None:
     from streams.evidently_workspace import fill  # noqa: PLC0415
 
     try:
-        fill(Path(request.workspace), request.window_end, snapshot)
+        fill(Path(request.workspace), request.project, request.window_end, snapshot)
     except Exception:  # noqa: BLE001  (the comparison stands; what went wrong is in the child's log)
         traceback.print_exc()
 

@@ -37,6 +37,7 @@ async def compared(
             regression=regression,
             html=html,
             workspace=workspace,
+            project=settings.topic("clv-drift"),
             window_end=wanted.window_end,
         )
         result = await child.compare(request)

@@ -31,6 +31,7 @@ class ComparisonRequest(msgspec.Struct, frozen=True, kw_only=True):
     regression: tuple[bytes, bytes, bytes, bytes] | None  # float64, native order
     html: str | None  # an absolute path
     workspace: str | None = None  # of Evidently's user interface; an absolute path
+    project: str = ""  # of the workspace
     window_end: int = 0  # epoch seconds, under which it stands there
 
 
@@ -51,6 +52,7 @@ def make_request(
     regression: Sequence[Floats] | None,
     html: Path | None,
     workspace: Path | None = None,
+    project: str = "",
     window_end: int = 0,
 ) -> ComparisonRequest:
     """Return the request that carries two frames (at least `COMPARED_COLUMNS`) to the child.
@@ -70,6 +72,7 @@ def make_request(
         regression=pairs,
         html=None if html is None else str(html.absolute()),
         workspace=None if workspace is None else str(workspace.absolute()),
+        project=project,
         window_end=window_end,
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from models.explain import Explanation, explain
 from models.intervals import interval
 from models.registry import Registry
+from models.targets import original_target
 from models.training import FrameError, predict
 from streams import cloudevents, manual_decisions
 from streams.batch import registry_errors
@@ -39,7 +41,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Told:
-    """What there is to tell of a customer; the interval is None where the model has none."""
+    """What there is to tell of a customer; the interval is None where the model has none.
+
+    `original_value` is what the original system's formula makes of the row, shown for comparison alone.
+    """
 
     customer: str
     window_end: str
@@ -49,6 +54,7 @@ class Told:
     low: float | None
     high: float | None
     coverage: float | None
+    original_value: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, flat."""
@@ -94,6 +100,11 @@ def tell(seen: Seen, customer: str, version: str | None = None) -> Told:
         low=low,
         high=high,
         coverage=None if model.intervals is None else model.intervals.coverage,
+        original_value=float(
+            original_target(
+                *(row[name].to_numpy(np.float64) for name in ("Monetary", "Frequency", "Recency"))
+            )[0]
+        ),
     )
 
 

@@ -50,7 +50,11 @@ class KafkaAccess(BaseModel):
 
     @model_validator(mode="after")
     def _access_agrees(self) -> Self:
-        wrong = []
+        wrong = [
+            f"bootstrap_servers: {server} has no port from 1 to 65535"
+            for server in self.bootstrap_servers.split(",")
+            if not 1 <= int(server.rpartition(":")[2]) <= 65_535
+        ]
         if self.uses_sasl and not self.sasl_username:
             wrong.append(f"sasl_username is needed for security_protocol {self.security_protocol}")
         if self.uses_sasl and (self.sasl_password is None) == (self.sasl_password_file is None):

@@ -14,6 +14,7 @@ CURRENCY = (
     "Currency"  # the record's field of a line's currency; not one of `FIELDS`: nothing is computed from it
 )
 THOUSANDTH = Decimal("0.001")
+DIGITS_MAX = 20  # before the point: no price has more, and decimals hold no more with their thousandths
 
 _NEVER_TEXT = frozenset({"Quantity", "InvoiceDate", "UnitPrice"})
 
@@ -118,9 +119,12 @@ class LineMapper:
         if factor is None:
             known = ", ".join([currency.code, *currency.factors])
             raise UnreadableError(f"a price in {shown(code)}; the mapping knows {known}")
-        if price.adjusted() > 20:  # no price, and more digits than the sum of thousandths may have
+        if price.adjusted() > DIGITS_MAX:
             raise UnreadableError(f"{shown(price)} is no price")
-        return float((price * factor).quantize(THOUSANDTH, ROUND_HALF_EVEN))
+        scaled = price * factor
+        if scaled.adjusted() > DIGITS_MAX:
+            raise UnreadableError(f"{shown(price)} is no price")
+        return float(scaled.quantize(THOUSANDTH, ROUND_HALF_EVEN))
 
 
 def nested(record: Map[str, object], name: str) -> object:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import tomllib
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import cached_property
@@ -77,7 +77,8 @@ class Dates(_Part):
             names = ", ".join(NAMED_FORMATS)
             allowed = f"{names}, or a pattern with day, month and year such as %d.%m.%Y %H:%M"
             try:
-                read = datetime.strptime(_PROBE.strftime(text), text)  # noqa: DTZ007  (only the date counts)
+                probe = _PROBE.replace(tzinfo=UTC) if "%z" in text else _PROBE
+                read = datetime.strptime(probe.strftime(text), text)  # noqa: DTZ007  (only the date counts)
             except (ValueError, OverflowError) as exc:
                 raise ValueError(f"{text!r} is no date format ({exc}); allowed: {allowed}") from exc
             if read.date() != _PROBE.date():

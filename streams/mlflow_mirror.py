@@ -23,6 +23,7 @@ from streams.settings import Settings
 VERSION_TAG = "clv_drift.version"  # of a run and of a registered version: ours, by content
 CHAMPION = "champion"
 PARAMETER_CHARS_MAX = 6_000  # MLflow's own bound
+_THEIRS = ("mlflow", "requests", "urllib3", "boto", "google", "azure")
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
@@ -108,6 +109,16 @@ class _Mirror:
         run_id: str = self.client.create_run(
             self.experiment_id, run_name=card.version, tags={VERSION_TAG: card.version, **tags_of(card)}
         ).info.run_id
+        try:
+            self._fill(run_id, card)
+        except BaseException:
+            self.client.set_terminated(run_id, "FAILED")
+            raise
+        self.client.set_terminated(run_id)
+        self.done.runs.append(card.version)
+        return run_id
+
+    def _fill(self, run_id: str, card: Card) -> None:
         for name, value in parameters_of(card).items():
             self.client.log_param(run_id, name, value[:PARAMETER_CHARS_MAX])
         for name, figure in metrics_of(card).items():
@@ -117,9 +128,6 @@ class _Mirror:
             path.write_bytes(card_json(card))
             for file in (path, self.registry.directory / card.version / MODEL):
                 self.client.log_artifact(run_id, str(file), "model")
-        self.client.set_terminated(run_id)
-        self.done.runs.append(card.version)
-        return run_id
 
     def _serve(self, version: str | None, number: str) -> None:
         aliases = self.client.get_registered_model(self.name).aliases
@@ -194,10 +202,11 @@ def _errors(settings: Settings) -> Iterator[None]:
     except UserError:
         raise
     except Exception as exc:
-        if not type(exc).__module__.startswith(("mlflow", "requests", "urllib3")):
+        # What a store of artefacts raises is of its own kind, or says that its client is not installed.
+        if not isinstance(exc, OSError | ImportError) and not type(exc).__module__.startswith(_THEIRS):
             raise
         raise UserError(
-            f"the MLflow server at {_host(settings)} failed: {type(exc).__name__}",
+            f"the MLflow server at {_host(settings)} or its store of artefacts failed: {type(exc).__name__}",
             hint="the registry is complete without it; `clv-drift model mirror` finishes once it answers",
             code=ExitCode.BROKER,
         ) from exc

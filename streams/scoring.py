@@ -44,6 +44,7 @@ POLL_MS = 500
 FLUSH_TIMEOUT_S = 30.0
 AGAIN_S = 2.0
 CLOSE_TIMEOUT_S = 2.0
+MODEL_AGAIN_S = 15.0
 
 
 def run(settings: Settings, observer: "ScoresObserver", beat: Callable[[], None]) -> None:
@@ -85,6 +86,8 @@ class Partition:
         self.book = book
         self.rows = NewestRows()
         self.done: tuple[int, Champion] | None = None
+        self.put_off: tuple[int, Champion] | None = None  # the last one that could not be scored
+        self.not_before = 0.0  # of the clock that only rises
 
 
 class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python exports it untyped
@@ -143,6 +146,7 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
         """Read the rows of a new partition from the beginning: nothing else says what is to be scored."""
         for place in assigned:
             self._group.seek_to_beginning(place)
+        self._group.resume(*assigned)  # one that is kept through a rebalance stays paused otherwise
 
     # -- the loop -----------------------------------------------------------
 
@@ -164,6 +168,7 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
         self._failures.clear()
         for place in self._group.assignment():
             self._group.seek_to_beginning(place)
+        self._group.resume(*self._group.assignment())
 
     def _take(self) -> None:
         """Take in what has come: rows first, for their evaluations come later."""
@@ -210,13 +215,14 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
     def _score_what_is_due(self) -> None:
         for number, partition in list(self.partitions.items()):
             end = partition.rows.window_end
-            if end is None or not partition.rows.whole:
+            if end is None or not partition.rows.whole or not self._has(number, partition):
                 continue
             champion = self.champions.get(end)
             if (
                 champion is None
                 or partition.done == (end, champion)
                 or end < (partition.book.window_end or end)
+                or time.monotonic() < partition.not_before
             ):
                 continue
             try:
@@ -224,9 +230,19 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
             except GoneError:
                 log.info("partition given back while it was scored", partition=number)
             except (RegistryError, FrameError) as exc:
-                self._observer.observe_refused()
-                log.error("window not scored", partition=number, window_end=iso(end), reason=str(exc))
-                partition.done = (end, champion)
+                self._put_off(partition, (end, champion), number, exc)
+
+    def _has(self, number: int, partition: Partition) -> bool:
+        """Return whether a partition is still this member's, and was not read anew meanwhile."""
+        return self.partitions.get(number) is partition
+
+    def _put_off(self, partition: Partition, what: tuple[int, Champion], number: int, exc: Exception) -> None:
+        """Try again in a while: a model may be on its way, a disk may come back. Said and counted once."""
+        partition.not_before = time.monotonic() + MODEL_AGAIN_S
+        if partition.put_off != what:
+            partition.put_off = what
+            self._observer.observe_refused()
+            log.error("window not scored yet", partition=number, window_end=iso(what[0]), reason=str(exc))
 
     # -- one window of one partition ----------------------------------------
 
@@ -237,7 +253,10 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
             sent += 1
             if sent % self.settings.scores_per_second_max == 0:
                 strike(self.settings, "scores:in_window")
-                self._pace(number, started + sent / self.settings.scores_per_second_max)
+                self._pace(number, partition, started + sent / self.settings.scores_per_second_max)
+        self._take_rows(0)  # a rebalance is noticed here, before anybody is taken to have left
+        if not self._has(number, partition):
+            raise GoneError
         left = partition.book.gone(present)
         for customer in left:
             self._send(number, customer, None)
@@ -288,18 +307,18 @@ class Scorer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python e
         if self._failures:
             raise self._failures[0]
 
-    def _pace(self, number: int, until: float) -> None:
+    def _pace(self, number: int, partition: Partition, until: float) -> None:
         """Wait until then, as a member who takes no rows; GoneError where the partition went away."""
         self._flush()
-        assigned = self._group.assignment()
-        self._group.pause(*assigned)
-        while True:
-            self._beat()
-            left_s = until - time.monotonic()
-            self._take_rows(max(0, min(POLL_MS, round(left_s * 1_000))))  # what a rebalance lets through
-            if self._stop.is_set() or number not in self.partitions:
-                self.partitions.pop(number, None)
-                raise GoneError
-            if left_s <= 0:
-                break
-        self._group.resume(*(self._group.assignment() & assigned))
+        self._group.pause(*self._group.assignment())
+        try:
+            while True:
+                self._beat()
+                left_s = until - time.monotonic()
+                self._take_rows(max(0, min(POLL_MS, round(left_s * 1_000))))  # what a rebalance lets through
+                if self._stop.is_set() or not self._has(number, partition):
+                    raise GoneError
+                if left_s <= 0:
+                    return
+        finally:
+            self._group.resume(*self._group.assignment())

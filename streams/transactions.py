@@ -16,6 +16,7 @@ FIELDS = (
     "CustomerID",
     "Country",
 )
+REQUIRED_FIELDS = tuple(field for field in FIELDS if field != "Description")
 
 ID_CHARS_MAX = 256
 

@@ -15,6 +15,15 @@ from streams.transactions import (
 )
 
 _OURS = frozenset({HEADER_CONTROL, HEADER_SEQ, HEADER_SOURCE})
+_TYPES: dict[str, tuple[type, ...]] = {
+    "InvoiceNo": (str, int),
+    "StockCode": (str, int),
+    "Quantity": (int, float),
+    "InvoiceDate": (str,),
+    "UnitPrice": (int, float),
+    "Country": (str,),
+}
+_PLAIN = (str, int, float, bool)
 _BYTES_MAX = 65_536  # a longer record is no line: it is not looked into
 
 Shown = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
@@ -34,10 +43,15 @@ def shown_letter(
         return None, None, kept
     foreign = None if HEADER_SOURCE in dict(headers) else mapping
     fields = _fields(value, FIELDS if foreign is None else foreign.names)
-    if fields is None:
+    ids: tuple[str, ...] = ("CustomerID",)
+    nullable: tuple[str, ...] = ("CustomerID", "Description")
+    if foreign is not None:
+        ids = foreign.columns_of("CustomerID")
+        nullable = (*ids, *foreign.columns_of("Description"))
+    if fields is None or not _whole(fields, nullable, FIELDS if foreign is None else foreign.names):
         return None, _withheld(value), kept
     key = None
-    for name in ("CustomerID",) if foreign is None else foreign.columns_of("CustomerID"):
+    for name in ids:
         try:
             customer = canonical_customer_id(fields.get(name))
         except ValueError:
@@ -45,7 +59,7 @@ def shown_letter(
         if customer is not None:
             fields[name] = pseudonyms.of(customer)
             key = pseudonyms.of(customer).encode()
-    shown = {name: "withheld" if isinstance(told, list | dict) else told for name, told in fields.items()}
+    shown = {name: _shown(name, told) for name, told in fields.items()}
     return key, msgspec.json.encode(shown), kept
 
 
@@ -60,6 +74,16 @@ def _fields(value: bytes, names: tuple[str, ...]) -> dict[str, object] | None:
     if not isinstance(record, dict):
         return None
     return {name: told for name in names if (told := nested(record, name)) is not None} or None
+
+
+def _whole(fields: dict[str, object], nullable: tuple[str, ...], names: tuple[str, ...]) -> bool:
+    """Return whether every field is there that a line needs: else columns may be shifted."""
+    return all(name in fields or name in nullable for name in names)
+
+
+def _shown(name: str, told: object) -> object:
+    """Return a field as it may stand there; what is not of the field's type may be anything."""
+    return told if isinstance(told, _TYPES.get(name, _PLAIN)) else "withheld"
 
 
 def _withheld(value: bytes) -> bytes:

@@ -38,7 +38,9 @@ def test_a_workspace_is_filled_once_a_window_and_a_failure_costs_nothing(tmp_pat
 
     async def scenario(child):
         results = [
-            await child.compare(request(current, reference, workspace=place, window_end=end))
+            await child.compare(
+                request(current, reference, workspace=place, project="clv-drift", window_end=end)
+            )
             for place, end in ((workspace, first), (workspace, first), (workspace, second), (taken, first))
         ]
         assert all(result == results[0] for result in results)

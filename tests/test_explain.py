@@ -181,6 +181,10 @@ def test_explain_tells_a_customer_in_money(results, capsys):
     assert total == pytest.approx(told["prediction"])
     assert told["customer"] == best
     assert told["low"] <= told["high"]
+    row = newest(results).set_index("CustomerID").loc[best]
+    original = row["Monetary"] * row["Frequency"] / (row["Recency"] + 1) * 365
+    assert told["original_value"] == pytest.approx(original)
+    assert f"{original:,.0f} by the original system's formula" in said
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,20 @@ def followed(tmp_path):
     found.file.close()
 
 
+def test_a_blank_row_does_not_name_a_file(tmp_path):
+    names = set()
+    for day in range(2):
+        path = tmp_path / f"day-{day}.csv"
+        path.write_text("")
+        found = Followed(path)
+        found.add(HEADER + "\n")
+        assert [item for item in found.news() if isinstance(item, Begun)] == []
+        found.add(text(day + 1))
+        names |= {item.source for item in found.news() if isinstance(item, Begun)}
+        found.file.close()
+    assert len(names) == 2
+
+
 def test_lines_come_once_their_newline_is_there(followed):
     assert followed.news() == []
     followed.add(HEADER[:10])

@@ -53,6 +53,7 @@ def utc(text, **rules):
         ("2011-01-03 10:00+02:00", {}, "2011-01-03T08:00:00"),
         ("03.01.2011 10:00", {"formats": ["%d.%m.%Y %H:%M"]}, "2011-01-03T10:00:00"),
         ("1/3/11 1:05 PM", {"formats": ["%m/%d/%y %I:%M %p"]}, "2011-01-03T13:05:00"),
+        ("2011-01-03 10:00:00 +0100", {"formats": ["%Y-%m-%d %H:%M:%S %z"]}, "2011-01-03T09:00:00"),
         ("1294045200", {"formats": ["epoch_s"]}, "2011-01-03T09:00:00"),
         ("1294045200999", {"formats": ["epoch_ms"]}, "2011-01-03T09:00:00"),
         ("1294045200", {"formats": ["epoch_s"], "time_zone": "Europe/Berlin"}, "2011-01-03T09:00:00"),
@@ -161,6 +162,13 @@ def test_a_currency_is_kept_and_its_factor_applied(code, price, expected):
     currency = {"code": "EUR", "column": "C", "factors": {"CHF": 1.04}}
     line, problems = line_of({"C": code, "UnitPrice": price}, currency=currency)
     assert (line["UnitPrice"], line["Currency"], problems) == (expected, code.upper(), [])
+
+
+def test_a_price_beyond_all_digits_is_refused_whatever_the_factor():
+    currency = {"code": "VND", "column": "C", "factors": {"KWD": 83_000}}
+    _, [(field, why)] = line_of({"C": "KWD", "UnitPrice": "9" * 21}, currency=currency)
+    assert field == "UnitPrice"
+    assert "is no price" in why
 
 
 def test_a_currency_without_a_factor_is_refused():

@@ -90,6 +90,12 @@ ODD_IDS = ["CLEAR-1", ["CLEAR-2"], {"CLEAR-3": 1}, "CLEAR" * 60, True, 4711.5, N
 def test_no_record_of_a_replay_holds_an_id():
     lines = [line(MONDAY + i, CustomerID=who) for i, who in enumerate(ODD_IDS)]
     lines.append(line(MONDAY + 60, CustomerID="Germany") | {SURPLUS: ["CLEAR-9"]})
+    # Too many fields or too few: the id stands somewhere else.
+    long = line(MONDAY + 70, Quantity="OF TEA", CustomerID="2.5", Country="CLEAR-10")
+    lines.append(long | {SURPLUS: ["United Kingdom"]})
+    short = line(MONDAY + 80, UnitPrice="CLEAR-11", CustomerID="United Kingdom")
+    lines.append({name: told for name, told in short.items() if name != "Country"})
+    lines.append({"InvoiceNo": "536365,85123A,CLEAR-12"})
     clear, keyed = list(records_of(lines, WORKER, 2)), list(keyed_feed(lines, partitions=2))
     told = b" ".join(record.value + (record.key or b"") for record in keyed)
     assert b"CLEAR" not in told
@@ -100,7 +106,7 @@ def test_no_record_of_a_replay_holds_an_id():
         return [records[letter.position].seq for letter in found.dead]
 
     # What is no id stays none: another name must not make a line good.
-    assert sorted(refused(clear)) == sorted(refused(keyed)) == [2, 3, 4, 5, 6]
+    assert sorted(refused(clear)) == sorted(refused(keyed)) == [2, 3, 4, 5, 6, 10, 11, 12]
 
 
 def test_hashed_by_the_replay_or_by_the_worker_is_one():
@@ -162,6 +168,8 @@ WITHHELD = {
     "an id that is none": record(CustomerID=["CLEAR-1"]),
     "a fraction": record(CustomerID=4711.5),
     "none of the fields": b'{"customer":"CLEAR-1"}',
+    "a field too few": record(CustomerID="CLEAR-1").replace(b'"Country"', b'"Land"'),
+    "a field too few, shifted": record(CustomerID="7", Country="CLEAR-1").replace(b'"UnitPrice"', b'"x"'),
     "too deep": b'{"CustomerID":' + b"[" * 30_000,
     "too long": record(Description="CLEAR-1" * 20_000),
 }
@@ -184,7 +192,8 @@ def test_of_the_rest_a_lines_fields_stay_under_the_other_name():
     told = msgspec.json.decode(shown)
     assert b"CLEAR" not in shown
     assert key.decode() == told["CustomerID"] == NAMES.of("CLEAR-1")
-    assert (told["Quantity"], told["Country"]) == ("x", "withheld")
+    assert (told["Quantity"], told["Country"]) == ("withheld", "withheld")
+    assert told["InvoiceNo"] == line()["InvoiceNo"]
 
 
 def test_a_replays_dead_letter_keeps_its_name_and_headers():

@@ -275,6 +275,14 @@ def test_a_digest_that_failed_keeps_its_id_while_more_comes(tmp_path):
         assert hook.got[1].json["data"]["count"] == 2
 
 
+def test_what_waits_in_a_digest_is_not_told_beside_it(tmp_path):
+    with receiving(503) as hook, office(tmp_path, ops=at(hook, max_per_hour=1)) as it:
+        it.put(drift_event(1), drift_event(2))
+        it.deliver(lambda: it.tries("ops", "again") == 1, jitter=0.99)
+        it.put(drift_event(1), drift_event(2))  # a worker that was killed says them again
+        assert it.store.queue("ops").pending == 1
+
+
 def test_a_secret_is_changed_without_a_restart(tmp_path):
     place = tmp_path / "secret"
     place.write_text(SECRET)

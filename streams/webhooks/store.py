@@ -237,6 +237,9 @@ class Store:
                 "INSERT INTO deliveries (seq, endpoint, event_id, event, queued_at) VALUES (?, ?, ?, ?, ?)",
                 (first.seq, endpoint, event["id"], cloudevents.encode(event), now),
             )
+            # Each of them is on its way: one that a log holds again is not told again.
+            told = [(endpoint, str(member["id"]), now, 0) for member in event["data"]["events"]]
+            self._db.executemany("INSERT INTO sent VALUES (?, ?, ?, ?)", told)
         return self.head(endpoint)
 
     # -- looking at it --------------------------------------------------------
