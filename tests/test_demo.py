@@ -13,7 +13,7 @@ from conftest import KAFKA_CACHE
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-SHOP = "customers=2500,days=245,seed=3"
+SHOP = "customers=2500,days=215,seed=3"
 
 
 def start(home, *arguments):
@@ -21,6 +21,7 @@ def start(home, *arguments):
         "CLV_DRIFT_KAFKA_CACHE_DIR": str(KAFKA_CACHE),
         "CLV_DRIFT_ESTIMATORS": '["tweedie_glm"]',
         "CLV_DRIFT_REPORT_EVERY": "4",
+        "CLV_DRIFT_RETRAIN_EVERY_DAYS": "0",
         "COLUMNS": "300",
     }
     return subprocess.Popen(

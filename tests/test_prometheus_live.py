@@ -24,6 +24,7 @@ from streams.settings import Settings
 from streams.topic_reader import read_all
 from streams.topics import catalogue
 from streams.web.server import serve
+from streams.webhooks.metrics import WebhookMetrics
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -39,6 +40,7 @@ CALIBRATED = {
     "monitor_horizon_days": 14,
     "estimators": ("tweedie_glm",),
     "gate_resamples": 200,
+    "retrain_every_days": 0,
 }
 ALERT = "CLVDataDriftDetected"
 TOPIC, SECOND_TOPIC = "retail.transactions", "told.transactions"
@@ -84,21 +86,28 @@ def seen(bootstrap_servers, tmp_path_factory) -> Iterator[Seen]:
         **SHORT,
     )
     told = told_metrics(Settings(**CALIBRATED), home / "told")
-    told_port, *ports = (free_port() for _ in range(3))
+    told_port, hooks_port, *ports = (free_port() for _ in range(4))
     targets = {
         "worker": [
             {"targets": [f"127.0.0.1:{port}" for port in ports]},
             {"targets": [f"127.0.0.1:{told_port}"], "labels": {"topic": SECOND_TOPIC}},
         ],
+        "webhooks": [{"targets": [f"127.0.0.1:{hooks_port}"]}],
         "retrain": [{"targets": [f"127.0.0.1:{settings.retrain_port}"]}],
     }
     (home / "stack").mkdir()
-    handle = serve(told.pages(), "127.0.0.1", told_port, setting="worker_port")
+    hooks = WebhookMetrics(("ops",))
+    hooks.observe_queue("ops", pending=0, dead=0, oldest_at=None)
+    handles = [
+        serve(told.pages(), "127.0.0.1", told_port, setting="worker_port"),
+        serve(hooks.pages(), "127.0.0.1", hooks_port, setting="webhooks_port"),
+    ]
     try:
         with observing(home / "stack", targets) as observed, running(settings, home / "logs") as stream:
             yield _played(observed, stream, settings, ports)
     finally:
-        handle.close()
+        for handle in handles:
+            handle.close()
 
 
 def _played(observed: Observed, stream: StreamRun, settings: Settings, ports: list[int]) -> Seen:

@@ -59,7 +59,7 @@ def test_the_scores_are_those_of_the_backfill_whoever_dies(settings, tmp_path):
         stream.wait_for(lambda: first.process.poll() is not None)
         assert first.process.returncode == -signal.SIGKILL, stream.words()
         died_at = records(conf)
-        stream.settings = conf.model_copy(update={"scores_per_second_max": 30})
+        stream.settings = conf.model_copy(update={"scores_per_second_max": 60})
         second = stream.start("scores", "--port", "0")
         stream.settings = conf
         expected = backfilled(shop(text=TEXT), conf, tmp_path / "registry", log=stream.decisions()).scores
