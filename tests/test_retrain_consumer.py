@@ -77,6 +77,14 @@ def committed(conf) -> int | None:
     return None if found is None else found.offset
 
 
+def wait_committed(conf, offset: int) -> None:
+    """Return when the group's position is `offset`: it is noted after the answer is told."""
+    deadline = time.monotonic() + WAIT_S
+    while (found := committed(conf)) != offset:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
 def environment(conf, **changes):
     given = conf.model_dump(mode="json", exclude_unset=True) | changes
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
@@ -164,8 +172,8 @@ def test_the_decisions_are_those_of_the_file_to_the_byte(short, story, consume):
     assert [record.key.decode() for record in found] == [r.request_id for r in story.requests[:decided]]
     assert [record.headers for record in found] == [cloudevents.HEADERS] * decided
     assert Registry(short.registry_dir).list_versions() == story.registry.list_versions()
+    wait_committed(short, 2 + 2 * len(events))
     assert consumer.stop() < STOP_MAX_S
-    assert committed(short) == 2 + 2 * len(events)
     # Each damaged message is reported once, however often its topic is read; no traceback, no other text.
     assert len(consumer.logged("message refused")) == 3
     assert all(line.startswith("{") for line in consumer.log_file.read_text().splitlines())
@@ -200,10 +208,10 @@ def test_a_kill_at_any_step_leaves_one_right_decision(
         assert Registry(short.registry_dir).list_versions() == [story.decisions[0]["data"]["version"]]
     second = consume(short)
     second.wait_for("request decided" if trained_again else "request stands decided")
+    wait_committed(short, 1)
     second.stop()
     assert bool(second.logged("training started")) == trained_again
     assert [record.value for record in written(short)] == expected(short, story.decisions[:1])
-    assert committed(short) == 1
 
 
 @pytest.mark.broker
@@ -221,11 +229,11 @@ def test_training_that_fails_three_times_keeps_the_champion(short, story, consum
     consumer = consume(short, **changes)
     consumer.wait_for("request decided")
     assert len(consumer.logged("training started")) == TRIES_MAX
+    wait_committed(short, 1)
     consumer.stop()
     (record,) = written(short)
     decision = Decision.from_event(cloudevents.decode(record.value))
     assert decision == kept(story.requests[0], f"no model in 3 tries: {reason}")
-    assert committed(short) == 1
 
 
 @pytest.mark.broker
@@ -240,9 +248,9 @@ def test_a_request_that_expired_during_the_training_is_not_answered(short, story
     with held(consumer.wait_for("training started")["child_pid"]):
         produce(short, catalogue(short).models.name, [(b"k", value)])
     assert consumer.wait_for("request stands decided")["outcome"] == "expired"
+    wait_committed(short, 1)
     consumer.stop()
     assert [record.value for record in written(short)] == [value]
-    assert committed(short) == 1
 
 
 @pytest.mark.broker
@@ -268,10 +276,7 @@ def test_a_second_member_that_joins_during_the_training_does_no_harm(short, stor
         second = consume(short)
         second.wait_for("retrain consumer started")
         time.sleep(2)  # until the group has let it in
-    deadline = time.monotonic() + WAIT_S
-    while committed(short) != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_committed(short, 1)
     first.stop()
     second.stop()
     # Both may have answered; then both said the same, which counts once.
@@ -294,10 +299,7 @@ def test_a_broker_that_is_killed_is_waited_for(own_kafka, tmp_path, story, consu
     own_kafka.start()
     consumer.wait_for("request decided")
     produce_events(conf, story.results.events[1:2])
-    deadline = time.monotonic() + WAIT_S
-    while committed(conf) != 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_committed(conf, 2)
     assert [record.value for record in written(conf)] == expected(conf, story.decisions[:1])
     own_kafka.kill()
     assert consumer.stop() < STOP_MAX_S
