@@ -1,9 +1,9 @@
 """What customers did in a span of weeks, as arrays of one entry a customer."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from models.features import purchases, rfm_columns
@@ -38,16 +38,21 @@ class Arc:
 
     @staticmethod
     def of_rows(
-        rows: pd.DataFrame, suffix: str, at: Codes, customers: int, country: Codes, deviations: Deviations
+        columns: Mapping[str, Floats],
+        suffix: str,
+        at: Codes,
+        customers: int,
+        country: Codes,
+        deviations: Deviations,
     ) -> "Arc":
-        """Return the arc that the rows of a snapshot describe in the columns that end in `suffix`.
+        """Return the arc that the columns of a snapshot whose names end in `suffix` describe.
 
         `at` says which customer each row is, `country` holds the code of each row.
         """
         features = {
-            name: _spread(rows[name + suffix].to_numpy(np.float64), at, customers)
+            name: _spread(columns[name + suffix], at, customers)
             for name in NUMERIC_UNITS
-            if name + suffix in rows
+            if name + suffix in columns
         }
         places = np.full(customers, NOBODY, np.int32)
         bought = features["Frequency"][at] > 0
@@ -60,18 +65,23 @@ class Arc:
         features[LINES_PER_ORDER] = features["Frequency"] / orders
         return Arc(features, country, features["Frequency"] > 0, deviations)
 
-    def among(self, customers: NDArray[np.intp]) -> "Arc":
-        """Return the arc of some customers alone."""
-        features = {name: values[customers] for name, values in self.features.items()}
+    def among(self, customers: NDArray[np.intp], names: Collection[str]) -> "Arc":
+        """Return the arc of some customers alone, with the features `names` as far as it has them."""
+        features = {name: values[customers] for name, values in self.features.items() if name in names}
         deviations = self.deviations.among(customers)
         return Arc(features, self.country[customers], self.active[customers], deviations)
 
-    def enlarged(self, at: Codes, customers: int) -> "Arc":
-        """Return the same arc among `customers` customers, of whom those here are the ones `at`."""
+    def enlarged(self, at: Codes, customers: int, names: Collection[str]) -> "Arc":
+        """Return the same arc among `customers` customers, of whom those here are the ones `at`.
+
+        It has the features `names` alone.
+        """
         country = np.full(customers, NOBODY, np.int32)
         country[at] = self.country
-        features = {name: _spread(values, at, customers) for name, values in self.features.items()}
-        return Arc(features, country, features["Frequency"] > 0, self.deviations.enlarged(at, customers))
+        active = np.zeros(customers, bool)
+        active[at] = self.active
+        features = {name: _spread(self.features[name], at, customers) for name in names}
+        return Arc(features, country, active, self.deviations.enlarged(at, customers))
 
 
 def _spread(values: NDArray[np.float64] | Ints, at: Codes, customers: int) -> Floats:

@@ -32,6 +32,7 @@ FEATURE_MIN = 1e-3  # what is smaller is taken for this where a log is due: gift
 
 _DEVIATIONS = {"AvgUnitPrice": "price", "AvgQuantity": "quantity"}
 _RATES = ("Monetary", "NumOrders", "TotalQuantity")  # features that grow with the length of the window
+BASE_FEATURES = _RATES  # those that `SUMS` look up in a base
 
 Small = NDArray[np.float32]
 
@@ -54,8 +55,8 @@ class Scene:
 
     def among(self, customers: NDArray[np.intp], scale: int) -> "Scene":
         """Return the scene of some customers alone, for the statistics of one scale."""
-        arc = self.arcs[scale].among(customers)
-        bases = [base.among(customers) for base in self.bases[scale]]
+        arc = self.arcs[scale].among(customers, _SUMMED)
+        bases = [base.among(customers, BASE_FEATURES) for base in self.bases[scale]]
         return Scene(
             arcs=(arc, arc, arc),
             bases=(bases, bases, bases),
@@ -120,7 +121,9 @@ def histograms(arcs: Sequence[Arc], yardsticks: Yardsticks) -> Floats:
             # Few quantiles are looked up among sorted values many times faster than values among quantiles.
             values = np.sort(arc.features[statistic.feature][arc.active])
             below = np.searchsorted(values, yardsticks.grids[statistic], side="right")
-            counts[i, :BINS] = np.diff(below, prepend=0, append=len(values))
+            counts[i, : BINS - 1] = below
+            counts[i, BINS - 1] = len(values)
+            counts[i, 1:BINS] -= counts[i, : BINS - 1].copy()
     return counts
 
 
@@ -154,6 +157,7 @@ def distance_values(counts: Floats, reference: Floats) -> Floats:
     return values
 
 
+_SUMMED = {statistic.feature for statistic in SUMS} - set(_DEVIATIONS)
 _IS_COUNT = np.array([statistic.kind is Kind.COUNT for statistic in SUMS])
 IS_MEAN = ~_IS_COUNT
 _IS_MIX = np.array([statistic.kind is Kind.MIX for statistic in DISTANCES])

@@ -12,6 +12,7 @@ from models.lines import Codes, Floats, Lines, distinct
 from streams.detectors.calibrated.arcs import Arc, Flags
 from streams.detectors.calibrated.circle import Circle, Reference
 from streams.detectors.calibrated.contributions import (
+    BASE_FEATURES,
     IS_MEAN,
     Scene,
     distance_values,
@@ -21,6 +22,7 @@ from streams.detectors.calibrated.contributions import (
 )
 from streams.detectors.calibrated.norms import Deviations
 from streams.detectors.calibrated.statistic import LONG, MID, SHORT, Scale
+from streams.detectors.interface import NUMERIC_UNITS
 from streams.history import History, PastWindow
 
 
@@ -112,8 +114,8 @@ class Observer:
     def short_sums(self, end: int) -> Floats:
         """Return the sums of the short window alone: no earlier window is needed for them."""
         window = self.history.windows[end]
-        cast = _Cast(self, [window])
-        arc = cast.arc(window, SHORT)
+        cast = _Cast(self, window)
+        arc = cast.arc(SHORT)
         nobody = np.zeros(cast.size, bool)
         scene = Scene((arc, arc, arc), (cast.bases,) * 3, self.circle.base_length, nobody, nobody)
         return sums(scene, self.grid.scale, self.circle.yardsticks)
@@ -121,9 +123,9 @@ class Observer:
     def _scene(self, end: int) -> Scene:
         window = self.history.windows[end]
         before = [self._window(end - self.grid.scale[i] * self.grid.hop_s) for i in (LONG, MID)]
-        cast = _Cast(self, [window, *before])
+        cast = _Cast(self, window, *before)
         return Scene(
-            arcs=(cast.arc(window, LONG), cast.arc(window, MID), cast.arc(window, SHORT)),
+            arcs=(cast.arc(LONG), cast.arc(MID), cast.arc(SHORT)),
             bases=(cast.bases,) * 3,
             base_length=self.circle.base_length,
             before_long=cast.present(before[0]),
@@ -158,19 +160,19 @@ FEW = 5  # customers below whom no mean is taken
 
 
 class _Cast:
-    """The customers of a scene, numbered: those of the reference and of some windows."""
+    """The customers of a scene, numbered: those of the reference, of a window and of some earlier ones."""
 
-    def __init__(self, observer: Observer, windows: Sequence[PastWindow]) -> None:
+    def __init__(self, observer: Observer, window: PastWindow, *earlier: PastWindow) -> None:
         self.observer = observer
+        self.window = window
+        windows = [window, *earlier]
         grid, history = observer.grid, observer.history
         bound = observer.known.bound
         if bound is not None and any(w.sample_bound is not None and w.sample_bound < bound for w in windows):
             raise NotComparableError("the sample has become smaller than the reference's: it needs a new one")
         self._inside = {w.window_end: history.within(w.row_customer, bound) for w in windows}
         rows = [w.row_customer[self._inside[w.window_end]] for w in windows]
-        weeks = range(
-            windows[0].window_end, windows[0].window_end - grid.scale.long * grid.hop_s, -grid.hop_s
-        )
+        weeks = range(window.window_end, window.window_end - grid.scale.long * grid.hop_s, -grid.hop_s)
         self._weeks = [end for end in weeks if end in history.windows]
         seen = [observer.deviations(end)[0] for end in self._weeks]
         self.codes: Codes = distinct(np.concatenate([observer.known.codes, *rows, *seen]))
@@ -180,21 +182,33 @@ class _Cast:
     def bases(self) -> list[Arc]:
         """The spans of the reference among the customers of the scene."""
         at = self._at(self.observer.known.codes)
-        return [base.enlarged(at, self.size) for base in self.observer.circle.bases]
+        return [base.enlarged(at, self.size, BASE_FEATURES) for base in self.observer.circle.bases]
 
-    def arc(self, window: PastWindow, scale: int) -> Arc:
-        """Return what a window's rows say of one of its scales."""
-        grid, inside = self.observer.grid, self._inside[window.window_end]
-        weeks = [end for end in self._weeks if end > window.window_end - grid.scale[scale] * grid.hop_s]
-        parts = [(self._at(codes), part) for codes, part in map(self.observer.deviations, weeks)]
-        return Arc.of_rows(
-            window.rows[inside] if not inside.all() else window.rows,
-            grid.suffixes[scale],
-            self._at(window.row_customer[inside]),
-            self.size,
-            window.row_country[inside],
-            Deviations.gathered(parts, self.size),
-        )
+    @cached_property
+    def _rows(self) -> tuple[dict[str, Floats], Codes, Codes]:
+        """The columns of the window's rows that arcs are made of, whose each row is, and the countries."""
+        inside = self._inside[self.window.window_end]
+        suffixes = self.observer.grid.suffixes
+        names = [name + suffix for suffix in suffixes for name in NUMERIC_UNITS]
+        names = [name for name in names if name in self.window.rows]
+        # All at once: a column by itself costs more to get than to work with.
+        table = np.ascontiguousarray(self.window.rows[names].to_numpy(np.float64)[inside].T)
+        at = self._at(self.window.row_customer[inside])
+        return dict(zip(names, table, strict=True)), at, self.window.row_country[inside]
+
+    @cached_property
+    def _parts(self) -> list[tuple[Codes, Deviations]]:
+        """The deviations of each of the weeks, and whose they are."""
+        return [(self._at(codes), part) for codes, part in map(self.observer.deviations, self._weeks)]
+
+    def arc(self, scale: int) -> Arc:
+        """Return what the window's rows say of one of its scales."""
+        grid = self.observer.grid
+        first = self.window.window_end - grid.scale[scale] * grid.hop_s
+        parts = [part for end, part in zip(self._weeks, self._parts, strict=True) if end > first]
+        columns, at, country = self._rows
+        gathered = Deviations.gathered(parts, self.size)
+        return Arc.of_rows(columns, grid.suffixes[scale], at, self.size, country, gathered)
 
     def present(self, window: PastWindow) -> Flags:
         """Return which customers were active in the last `base_length` hops up to the end of `window`."""
