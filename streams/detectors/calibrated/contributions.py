@@ -30,7 +30,7 @@ LOG_RATIO_MAX = 3.0  # no customer weighs more than one whose figure changed e^3
 LINES_MAX = 20  # of a customer and window, after which further lines add no weight
 FEATURE_MIN = 1e-3  # what is smaller is taken for this where a log is due: gifts, lines priced at zero
 
-_DEVIATIONS = {"AvgUnitPrice": "price", "AvgQuantity": "quantity"}
+_DEVIATIONS = {"AvgUnitPrice": "mean_price", "AvgQuantity": "mean_quantity"}
 _RATES = ("Monetary", "NumOrders", "TotalQuantity")  # features that grow with the length of the window
 BASE_FEATURES = _RATES  # those that `SUMS` look up in a base
 
@@ -212,7 +212,8 @@ def _same_customer(
                 arc.features["TotalQuantity"] / length + base.features["TotalQuantity"] / scene.base_length
             )
             both = both & (pieces > yardsticks.top_quantity[statistic.scale])
-        total += np.where(both, np.clip(ratio, -LOG_RATIO_MAX, LOG_RATIO_MAX), 0)
+        np.minimum(np.maximum(ratio, -LOG_RATIO_MAX, out=ratio), LOG_RATIO_MAX, out=ratio)
+        total += np.where(both, ratio, 0)
         count += both
     yield total
     yield count
@@ -226,12 +227,13 @@ def _ratio(arc: Arc, length: int, base: Arc, base_length: int, feature: str) -> 
     both = arc.active & base.active
     now, then = (np.where(both, np.maximum(one.features[feature], FEATURE_MIN), 1.0) for one in (arc, base))
     rate = np.log(base_length / length) if feature in _RATES else 0.0
-    return both, np.log(now / then) + rate
+    now /= then
+    return both, np.log(now, out=now) + rate
 
 
 def _mean_deviation(arc: Arc, feature: str) -> Floats:
-    deviations = arc.deviations
-    return getattr(deviations, _DEVIATIONS[feature]) / np.maximum(deviations.lines, 1)  # type: ignore[no-any-return]
+    means: Floats = getattr(arc.deviations, _DEVIATIONS[feature])
+    return means
 
 
 def _log(values: Floats) -> Floats:

@@ -7,6 +7,7 @@ averages show it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,18 @@ class Deviations:
             np.sum([part.quantity for part in parts], axis=0),
             np.sum([part.lines for part in parts], axis=0),
         )
+
+    @cached_property
+    def mean_price(self) -> Floats:
+        """The mean deviation of the price of a customer's lines, 0 for whom there is none."""
+        means: Floats = self.price / np.maximum(self.lines, 1)
+        return means
+
+    @cached_property
+    def mean_quantity(self) -> Floats:
+        """The mean deviation of the quantity of a customer's lines, 0 for whom there is none."""
+        means: Floats = self.quantity / np.maximum(self.lines, 1)
+        return means
 
     def among(self, customers: NDArray[np.intp]) -> "Deviations":
         """Return the same of some customers alone."""

@@ -188,11 +188,12 @@ class _Cast:
     def _rows(self) -> tuple[dict[str, Floats], Codes, Codes]:
         """The columns of the window's rows that arcs are made of, whose each row is, and the countries."""
         inside = self._inside[self.window.window_end]
-        suffixes = self.observer.grid.suffixes
-        names = [name + suffix for suffix in suffixes for name in NUMERIC_UNITS]
-        names = [name for name in names if name in self.window.rows]
-        # All at once: a column by itself costs more to get than to work with.
-        table = np.ascontiguousarray(self.window.rows[names].to_numpy(np.float64)[inside].T)
+        places = {name: i for i, name in enumerate(self.window.rows.columns.tolist())}
+        names = [name + suffix for suffix in self.observer.grid.suffixes for name in NUMERIC_UNITS]
+        names = [name for name in names if name in places]
+        # By their places and all at once: a column by its name costs more to get than to work with.
+        frame = self.window.rows.take([places[name] for name in names], axis="columns")
+        table = np.ascontiguousarray(frame.to_numpy(np.float64)[inside].T)
         at = self._at(self.window.row_customer[inside])
         return dict(zip(names, table, strict=True)), at, self.window.row_country[inside]
 
