@@ -359,6 +359,26 @@ def test_a_window_is_judged_alike_whatever_came_before(history, quiet):
     assert late.calibration == quiet[25].calibration
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item | {"UnitPrice": round(item["UnitPrice"] * 1.1, 3)},
+        lambda item: None if int(item["CustomerID"]) % 3 == 0 else item,
+        lambda item: item | {"Quantity": 2 * item["Quantity"]} if int(item["CustomerID"]) % 7 < 2 else item,
+    ],
+    ids=["prices", "customers", "quantities"],
+)
+def test_an_onset_is_the_same_whatever_was_judged_before(lines, change):
+    history = history_of_lines(until(SETTLED + 1, changed(lines, change)))
+    one = detector()
+    in_turn = verdicts(one, history, range(REFERENCE_WEEKS + 1, SETTLED + 1))
+    # Another history with the same windows, as far as they go, has what was seen of them in common.
+    again = verdicts(one, copy.copy(history), [SETTLED])[SETTLED]
+    alone = verdicts(detector(), history, [SETTLED])[SETTLED]
+    assert alone.onset is not None
+    assert alone.to_dict() == in_turn[SETTLED].to_dict() == again.to_dict()
+
+
 def test_partitions_and_batches_do_not_matter(lines, quiet):
     snapshots = windows_of(lines, shop_settings(), partitions=3, batch_lines=389)
     found = verdicts(detector(), history_of(snapshots), [25, 33, 40])

@@ -33,8 +33,10 @@ def ranked(
     for i in np.argsort(-np.abs(strengths), kind="stable"):
         if abs(strengths[i]) <= calibration.threshold:
             break
-        effect, segment = _effect(observer, calibration, window, int(i), values, counts)
         statistic = STATISTICS[i]
+        if (statistic.feature, statistic.segment) in causes:
+            continue
+        effect, segment = _effect(observer, calibration, window, int(i), values, counts)
         key = statistic.feature, segment
         if key not in causes:
             causes[key] = Cause(

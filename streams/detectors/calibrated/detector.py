@@ -53,8 +53,10 @@ class _Prepared:
             return None
         if self.observer.history is history:
             return self
-        old = self.observer
-        return _Prepared(windows, Observer(history, old.known, old.circle, old.grid), self.calibration)
+        known = self.observer.history.windows
+        same = {end for end, window in history.windows.items() if known.get(end) is window}
+        z_short = {end: z for end, z in self.z_short.items() if end in same}
+        return _Prepared(windows, self.observer.of(history, same), self.calibration, z_short)
 
 
 class CalibratedDetector:
@@ -140,6 +142,8 @@ class CalibratedDetector:
         values = observer.values(sums, counts, calibration.reference_values)
         hop = (context.window_end - observer.known.reference.start) // self.grid.hop_s
         strengths = calibration.strengths(values, hop)
+        # Those of the short window need no earlier one, so `_z_short` would find the same.
+        prepared.z_short[context.window_end] = strengths * calibration.rare
         largest = float(np.abs(strengths).max())
         drift = largest > calibration.threshold
         window = context.history.windows[context.window_end]

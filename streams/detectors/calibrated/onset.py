@@ -1,6 +1,7 @@
 """Since when: the change point that explains a series of weekly deviations best."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,8 +30,8 @@ def onset(z: Sequence[float]) -> int:
     best, found = -1.0, len(series) - 1
     for ramp in RAMPS_HOPS:
         for first in range(len(series)):
-            shape = _shape(len(series), first, ramp)
-            gain = float(shape @ series) ** 2 / float(shape @ shape)
+            shape, size = _shape(len(series), first, ramp)
+            gain = float(shape @ series) ** 2 / size
             # A growing change has one more freedom than one at once, and must earn it.
             gain -= 2.0 * (ramp > 0)
             if gain > best:
@@ -38,10 +39,14 @@ def onset(z: Sequence[float]) -> int:
     return found
 
 
-def _shape(length: int, first: int, ramp: int) -> Floats:
-    """Return the shape of a change that begins in window `first` and is whole `ramp` windows later."""
+@lru_cache(maxsize=len(RAMPS_HOPS) * (LOOK_BACK_HOPS + 1) ** 2)
+def _shape(length: int, first: int, ramp: int) -> tuple[Floats, float]:
+    """Return the shape of a change that begins in window `first` and is whole `ramp` windows later.
+
+    With it comes its square, the sum of those of its entries.
+    """
     since = np.arange(length) - first + 1.0
-    if ramp == 0:
-        return (since > 0).astype(np.float64)
     # A window that a growing change begins in has the mean of its beginning and end.
-    return np.clip((since - 0.5) / ramp, 0.0, 1.0) * (since > 0)
+    grown = np.clip((since - 0.5) / ramp, 0.0, 1.0) if ramp else np.ones(length)
+    shape = grown * (since > 0)
+    return shape, float(shape @ shape)

@@ -1,6 +1,6 @@
 """From the windows of the history to what the statistics look at."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -95,6 +95,12 @@ class Observer:
         self.circle = circle
         self.grid = grid
         self._deviations: dict[int, tuple[Codes, Deviations]] = {}  # by window end: whose, and what
+
+    def of(self, history: History, same: Collection[int]) -> "Observer":
+        """Return an observer of another history, whose windows that end at `same` are those seen here."""
+        other = Observer(history, self.known, self.circle, self.grid)
+        other._deviations = {end: seen for end, seen in self._deviations.items() if end in same}
+        return other
 
     def sums(self, end: int) -> tuple[Floats, Floats]:
         """Return the sums and the histograms of the window; raises NotComparableError."""
