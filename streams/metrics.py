@@ -307,6 +307,8 @@ def _add_window(families: _Families, window: LatestWindow, monitored: str) -> No
         families.add("clv_detector_threshold", found.threshold, name)
     for feature, score in window.scores.items():
         families.add("clv_drift_score", score, feature)
+    for (feature, weeks), strength in window.strengths.items():
+        families.add("clv_drift_strength", strength, feature, weeks)
     if window.drifted_columns is not None:
         families.add("clv_drifted_columns_count", window.drifted_columns)
         families.add("clv_drift_share", window.drifted_columns / window.columns)

@@ -100,6 +100,14 @@ _EVALUATION = (
         "1 while a drift of the type is confirmed, after the last window.",
     ),
     MetricSpec(
+        "clv_drift_strength",
+        "gauge",
+        "ratio, the threshold is 1",
+        ("feature", "scale_weeks"),
+        "Strongest sign of drift in a feature over a window length, as a share of what the acting detector"
+        " takes for drift.",
+    ),
+    MetricSpec(
         "clv_drift_cause_rank",
         "gauge",
         "rank, 1 leads",

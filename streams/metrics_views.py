@@ -151,6 +151,7 @@ class LatestWindow:
     model_refused: bool
     detectors: dict[str, "DetectorView"]
     scores: dict[str, float]
+    strengths: dict[tuple[str, int], float]  # by feature and weeks, the threshold being 1
     drifted_columns: int | None  # None where nothing was compared
     columns: int
     causes: tuple["CauseView", ...]
@@ -164,7 +165,7 @@ class LatestWindow:
     def of(cls, data: dict[str, Any], acting_detector: str) -> "LatestWindow":
         """Read an evaluation's data; raises KeyError, TypeError or ValueError where it is none."""
         acting = data["verdicts"].get(acting_detector)
-        verdict = acting or {"scores": {}, "columns": 0, "causes": []}
+        verdict = acting or {"scores": {}, "strengths": {}, "columns": 0, "causes": []}
         reference, policies = data["carry"]["r2_reference"], data["carry"]["policies"]
         return cls(
             window_end=from_iso(data["window_end"]),
@@ -181,6 +182,12 @@ class LatestWindow:
             model_refused=data["model_refused"] is not None,
             detectors={str(name): DetectorView.of(found) for name, found in data["verdicts"].items()},
             scores={str(name): float(score) for name, score in verdict["scores"].items()},
+            strengths={
+                (str(name), int(weeks)): float(strength)
+                # Evaluations of an earlier release do not have them.
+                for name, by_weeks in verdict.get("strengths", {}).items()
+                for weeks, strength in by_weeks.items()
+            },
             drifted_columns=int(verdict["drifted_columns"]) if verdict["columns"] else None,
             columns=int(verdict["columns"]),
             causes=CauseView.ranked(verdict["causes"]),

@@ -34,6 +34,7 @@ from models.holdout import customer_hash
 from streams.aspects import Aspect
 from streams.closing import SAMPLE_KEY
 from streams.detectors.calibrated import detector as module
+from streams.detectors.interface import COMPARED_COLUMNS
 from streams.errors import ExitCode, UserError
 
 WATCHED = range(REFERENCE_WEEKS + 1, WEEKS + 1)
@@ -136,6 +137,18 @@ def test_prices(lines, history, factor):
         assert cause.unit == "currency"
         assert cause.effect == pytest.approx((factor - 1) * level, rel=0.25)
         assert (cause.scale_weeks, cause.segment) == (4 if week == SETTLED else 1, "same products")
+
+
+def test_strengths_lead_to_the_verdict(lines, history, quiet):
+    dearer = changed(lines, lambda item: item | {"UnitPrice": round(item["UnitPrice"] * 1.3, 3)})
+    for week, verdict in {**quiet, **judged(dearer, [SETTLED])}.items():
+        strongest = max(max(by_weeks.values()) for by_weeks in verdict.strengths.values())
+        assert strongest == pytest.approx(verdict.statistic / verdict.threshold)
+        assert (strongest > 1) == verdict.drift, week
+        assert verdict.strengths.keys() >= set(COMPARED_COLUMNS)
+        assert {weeks for by_weeks in verdict.strengths.values() for weeks in by_weeks} == {1, 4, 13}
+        for cause in verdict.causes:
+            assert verdict.strengths[cause.feature][cause.scale_weeks] > 1
 
 
 def test_customers_who_are_gone(lines):

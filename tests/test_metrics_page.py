@@ -40,13 +40,22 @@ def told(metrics, windows=None):
     for event in results.events:
         metrics.observe_drift_event(event)
     for event in results.evaluations[:windows]:
-        metrics.observe_evaluation(event)
+        metrics.observe_evaluation(with_strengths(event))
     for event in results.decisions:
         metrics.observe_decision(event)
     metrics.evaluations_loaded()
     metrics.observe_comparison({"data": COMPARED})
     metrics.observe_comparisons_behind(1)
     return metrics
+
+
+def with_strengths(event):
+    """The evaluation as if its detector, the baseline, said how far each feature went."""
+    verdicts = {
+        name: verdict | {"strengths": {feature: {"4": 0.5} for feature in verdict["scores"]}}
+        for name, verdict in event["data"]["verdicts"].items()
+    }
+    return event | {"data": event["data"] | {"verdicts": verdicts}}
 
 
 def samples(metrics):

@@ -66,6 +66,28 @@ def test_without_drift_there_are_no_causes():
     assert {found["clv_drift_confirmed", kind] for kind in DRIFT_TYPES} == {0}
 
 
+def test_how_near_each_feature_came_to_the_threshold_is_shown():
+    event = deepcopy(drifted())
+    event["data"]["verdicts"][ACTING]["strengths"] = {
+        "Monetary": {"13": 0.25, "1": 1.5},
+        "orders": {"4": 0.0},
+    }
+    found = shown(event)
+    assert {(*labels, value) for (name, *labels), value in found.items() if name == "clv_drift_strength"} == {
+        ("13", "Monetary", 0.25),
+        ("1", "Monetary", 1.5),
+        ("4", "orders", 0.0),
+    }
+
+
+def test_evaluations_of_an_earlier_release_say_nothing_of_it():
+    event = deepcopy(drifted())
+    del event["data"]["verdicts"][ACTING]["strengths"]
+    found = shown(event)
+    assert found["clv_drift_confirmed", "data"] == 1
+    assert "clv_drift_strength" not in {name for name, *_ in found}
+
+
 def test_a_confirmed_drift_is_shown_by_its_type():
     policies = drifted()["data"]["carry"]["policies"]
     found = shown(drifted())

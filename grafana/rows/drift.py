@@ -29,7 +29,7 @@ def panels() -> list[Any]:
         columns(),
         statistics(),
         distances(),
-        causes(),
+        strengths(),
         paired(),
         causes_now(),
     ]
@@ -84,16 +84,16 @@ def distances() -> Any:
     )
 
 
-def causes() -> Any:
-    """Return what passed the threshold, by feature and by the length of the window."""
+def strengths() -> Any:
+    """Return how far each feature went towards the threshold, by the length of the window."""
     return heat_panel(
-        "Causes by feature and scale",
-        "What passed the threshold, by the length of the window it was seen over; red leads. Empty while all"
-        " is quiet.",
-        Place(12, 9),
-        RANKS,
+        "Drift by feature and scale",
+        "The strongest sign of drift in each feature over windows of each length, as a share of the acting"
+        " detector's threshold: red from 1 on. Empty where the detector gives none.",
+        Place(12, 12),
+        [(None, GREEN), (0.6, YELLOW), (0.8, ORANGE), (1, RED)],
         Query(
-            f"min by (feature, scale_weeks) (clv_drift_cause_rank{{{T}}})",
+            f"max by (feature, scale_weeks) (clv_drift_strength{{{T}}})",
             "{{feature}}, {{scale_weeks}} weeks",
         ),
     )
@@ -104,7 +104,7 @@ def paired() -> Any:
     return heat_panel(
         "Same customers, same products",
         "Causes found by comparing each customer or product with itself: change that no newcomer explains.",
-        Place(12, 9),
+        Place(12, 12),
         RANKS,
         Query(
             f'min by (feature, scale_weeks, scope) (clv_drift_cause_rank{{{T}, scope!~"all|Country"}})',

@@ -72,9 +72,11 @@ class Verdict:
 
     `drift` is None where the detector cannot tell, and `reason` then says why. `causes` are ranked, the
     strongest first. `scores` holds a distance in 0..1 a feature, 0 for equal distributions; of the `columns`
-    compared, `drifted_columns` differ. `false_alarm_probability` is None unless the detector can stand by it.
-    `onset` is when the change began (epoch seconds), where that can be estimated. `calibration` holds, in
-    the first verdict after the detector was calibrated anew, what anybody needs to check its verdicts.
+    compared, `drifted_columns` differ. `strengths` says, of each feature over a window of so many weeks, what
+    part of the way to the threshold it went: drift above 1. `false_alarm_probability` is None unless the
+    detector can stand by it. `onset` is when the change began (epoch seconds), where that can be estimated.
+    `calibration` holds, in the first verdict after the detector was calibrated anew, what anybody needs to
+    check its verdicts.
 
     Raises ValueError on a figure that is not finite, and on a reason that is missing or out of place.
     """
@@ -86,6 +88,7 @@ class Verdict:
     false_alarm_probability: float | None = None
     causes: tuple[Cause, ...] = ()
     scores: dict[str, float] = field(default_factory=dict)
+    strengths: dict[str, dict[int, float]] = field(default_factory=dict)
     drifted_columns: int = 0
     columns: int = 0
     onset: int | None = None
@@ -113,6 +116,8 @@ class Verdict:
             if value is not None:
                 yield name, value
         yield from ((f"score of {name}", score) for name, score in self.scores.items())
+        for name, by_weeks in self.strengths.items():
+            yield from ((f"strength of {name}", strength) for strength in by_weeks.values())
         yield from ((f"effect of {cause.feature}", cause.effect) for cause in self.causes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,6 +140,10 @@ class Verdict:
                 for cause in self.causes
             ],
             "scores": {name: rounded(score) for name, score in sorted(self.scores.items())},
+            "strengths": {
+                name: {str(weeks): rounded(strength) for weeks, strength in sorted(by_weeks.items())}
+                for name, by_weeks in sorted(self.strengths.items())
+            },
             "drifted_columns": self.drifted_columns,
             "columns": self.columns,
             "onset": None if self.onset is None else iso(self.onset),

@@ -18,6 +18,7 @@ from streams.detectors.interface import CATEGORICAL, Cause
 from streams.history import PastWindow
 
 CAUSES_MAX = 10
+WEEK_S = 604_800
 
 
 def ranked(
@@ -41,7 +42,7 @@ def ranked(
         if key not in causes:
             causes[key] = Cause(
                 feature=statistic.feature,
-                scale_weeks=observer.grid.scale[statistic.scale] * observer.grid.hop_s // 604_800,
+                scale_weeks=observer.grid.scale[statistic.scale] * observer.grid.hop_s // WEEK_S,
                 segment=segment,
                 effect=effect,
                 unit=statistic.unit,
@@ -112,3 +113,14 @@ def distances(values: Floats) -> dict[str, float]:
         for statistic, value in zip(DISTANCES, values[len(SUMS) :], strict=True)
         if statistic.scale == LONG
     }
+
+
+def nearness(observer: Observer, calibration: Calibration, strengths: Floats) -> dict[str, dict[int, float]]:
+    """Return the largest strength by feature and by weeks of the window, the threshold being 1."""
+    weeks = [scale * observer.grid.hop_s // WEEK_S for scale in observer.grid.scale]
+    found: dict[str, dict[int, float]] = {}
+    for statistic, strength in zip(STATISTICS, np.abs(strengths).tolist(), strict=True):
+        by_weeks = found.setdefault(statistic.feature, {})
+        share = strength / calibration.threshold
+        by_weeks[weeks[statistic.scale]] = max(share, by_weeks.get(weeks[statistic.scale], 0.0))
+    return found

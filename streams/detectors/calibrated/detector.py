@@ -158,6 +158,7 @@ class CalibratedDetector:
             false_alarm_probability=calibration.false_alarm_probability(largest),
             causes=found,
             scores=causes.distances(values),
+            strengths=causes.nearness(observer, calibration, strengths),
             drifted_columns=len({cause.feature for cause in found} & set(COMPARED_COLUMNS)),
             columns=len(COMPARED_COLUMNS),
             onset=self._onset(context, prepared, strengths) if drift else None,
