@@ -1,6 +1,6 @@
 """What chance alone does to the statistics, and from where on it is no longer believed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -119,9 +119,9 @@ def calibrate(
     series = sum_values(own)
     return Calibration(
         circle=circle,
-        reference_values=sum_values(own.mean(axis=0)),
+        reference_values=sum_values(circle.level(own)),
         mean=mean,
-        deviation=deviation * _widened(series, values, scale),
+        deviation=deviation * _widened(circle, series, values),
         rare=rare,
         maxima=largest,
         hops=reference.hops,
@@ -154,15 +154,15 @@ def _deviation_min(own: Floats) -> Floats:
     return least
 
 
-def _widened(series: Floats, values: Floats, scale: Scale) -> Floats:
+def _widened(circle: Circle, series: Floats, values: Floats) -> Floats:
     """Return by how much each statistic of the reference itself varied more than chance explains.
 
     Holidays and campaigns move all customers at once, which no drawing of customers shows. The spread between
     quartiles is compared, so that a single odd week does not make the detector deaf.
     """
     widened = np.ones(values.shape[2])
-    for i, statistic in enumerate(SUMS):
-        windows = slice(scale[statistic.scale] - 1, None)  # those that do not reach across the circle's seam
+    in_time = circle.in_time([replace(statistic, feature="") for statistic in SUMS])
+    for i, windows in enumerate(in_time.T):
         spread = _quartile_spread(series[windows, i])
         usual = np.quantile(_quartile_spread(values[:, windows, i].T), VARIED_LEVEL)
         if usual > 0:

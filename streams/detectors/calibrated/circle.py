@@ -4,14 +4,16 @@ Behaviour that does not change has no first week. So the reference may be turned
 number of weeks, and every turn shows what might as well have happened.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.lines import Floats, Ints, Lines, distinct, pair_keys
-from streams.detectors.calibrated.arcs import Arc
+from streams.detectors.calibrated.arcs import Arc, Flags
 from streams.detectors.calibrated.contributions import (
     BINS,
     Scene,
@@ -19,10 +21,19 @@ from streams.detectors.calibrated.contributions import (
     Yardsticks,
     bins,
     contributions,
-    histograms,
 )
 from streams.detectors.calibrated.norms import Deviations, Norms
-from streams.detectors.calibrated.statistic import DISTANCES, TOP_SHARE, Kind, Scale
+from streams.detectors.calibrated.statistic import (
+    ARRIVALS,
+    DISTANCES,
+    RETAINED,
+    RETURNING,
+    SUMS,
+    TOP_SHARE,
+    Kind,
+    Scale,
+    Statistic,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,41 @@ class Circle:
     bins: NDArray[np.int16]
     bases: tuple[Arc, Arc]
     base_length: int
-    histograms: Floats  # of all windows of the circle together, (distances, bins)
+
+    def in_time(self, statistics: Sequence[Statistic]) -> Flags:
+        """Return in which windows a statistic is not of both ends of the reference: (hops, statistics).
+
+        A window across the seam of the circle holds customers who left early beside those who came late. It
+        has more customers than one of weeks that follow each other, and sees more of them come back, for the
+        weeks that it sets apart lie closer together.
+        """
+        hops = len(self.contributions)
+        ends = np.arange(hops)[:, None]
+        reach = [
+            self.scale[statistic.scale]
+            + (self.base_length if statistic.feature in {ARRIVALS, RETURNING, RETAINED} else 0)
+            for statistic in statistics
+        ]
+        # The window that ends before hop 0 is the last one of the reference.
+        return np.where(ends == 0, hops, ends) >= np.array(reach)
+
+    def level(self, sums: Floats) -> Floats:
+        """Return the mean of sums (..., hops, 2 x statistics) over the windows that are `in_time`."""
+        seen = np.repeat(self.in_time(SUMS), 2, axis=1)
+        level: Floats = np.einsum("...hs,hs->...s", sums, seen / seen.sum(axis=0))
+        return level
+
+    def histogram(self, counts: Floats) -> Floats:
+        """Return the sum of counts (..., hops, statistics, bins) over the windows that are `in_time`."""
+        total: Floats = np.einsum("...hsb,hs->...sb", counts, self.in_time(DISTANCES).astype(np.float64))
+        return total
+
+    @cached_property
+    def histograms(self) -> Floats:
+        """The bins of the reference's customers: an array (distances, bins)."""
+        width = BINS + 2
+        counts = [[np.bincount(column, minlength=width) for column in window.T] for window in self.bins]
+        return self.histogram(np.array(counts, np.float64))
 
 
 def lay_out(reference: Reference, scale: Scale) -> Circle:
@@ -122,7 +167,6 @@ def lay_out(reference: Reference, scale: Scale) -> Circle:
         bins=binned,
         bases=(bases[base_length], bases[0]),
         base_length=base_length,
-        histograms=np.sum([histograms(scene.arcs, yardsticks) for scene in scenes], axis=0),
     )
 
 

@@ -57,8 +57,8 @@ def draw(circle: Circle, customers_in_all: float, *, runs: int, seed: int) -> Ru
             tally += np.bincount(found.ravel(), minlength=hops * width)
         sums[run] = total
         counts[run] = tally.reshape(counts.shape[1:])
-    reference_sums = np.roll(sums.mean(axis=1), 1, axis=0)[:, None]
-    reference_counts = np.roll(counts.sum(axis=1), 1, axis=0)[:, None]
+    reference_sums = np.roll(circle.level(sums), 1, axis=0)[:, None]
+    reference_counts = np.roll(circle.histogram(counts), 1, axis=0)[:, None]
     means = sum_values(sums) - sum_values(reference_sums)
     distances = distance_values(counts, reference_counts)
     return Runs(np.concatenate([means, distances], axis=2))
