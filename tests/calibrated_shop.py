@@ -191,6 +191,11 @@ def random_reference(seed: int, *, hops: int, customers: int = 40, growth: float
 def regular_reference(customers: int, *, hops: int) -> Reference:
     """Return a reference whose customers all buy once a hop."""
     hop, who = np.divmod(np.arange(hops * customers), customers)
+    return reference_of(hop, who, hops)
+
+
+def reference_of(hop: Any, who: Any, hops: int) -> Reference:
+    """Return a reference in which the customers `who` buy in the hops `hop`, an order each."""
     return _reference(np.random.default_rng(0), hop, who, hops)
 
 
