@@ -65,6 +65,9 @@ class Reference:
         return min(scale.long, self.hops - scale.long)
 
 
+_PAIRED = {Kind.SAME_CUSTOMER, Kind.SAME_PRODUCT}
+
+
 @dataclass(frozen=True)
 class Circle:
     """A row a customer in every window that ends at one of the hops of the circle.
@@ -86,17 +89,21 @@ class Circle:
 
         A window across the seam of the circle holds customers who left early beside those who came late. It
         has more customers than one of weeks that follow each other, and sees more of them come back, for the
-        weeks that it sets apart lie closer together.
+        weeks that it sets apart lie closer together. What sets customers or products beside themselves is
+        not touched by that.
         """
         hops = len(self.contributions)
         ends = np.arange(hops)[:, None]
-        reach = [
-            self.scale[statistic.scale]
-            + (self.base_length if statistic.feature in {ARRIVALS, RETURNING, RETAINED} else 0)
-            for statistic in statistics
-        ]
+        reach = [self._reach(statistic) for statistic in statistics]
         # The window that ends before hop 0 is the last one of the reference.
         return np.where(ends == 0, hops, ends) >= np.array(reach)
+
+    def _reach(self, statistic: Statistic) -> int:
+        """Return how many hops back a statistic looks, as far as it matters that they follow each other."""
+        if statistic.kind in _PAIRED or (statistic.kind is Kind.SHARE and statistic.feature != RETAINED):
+            return 0
+        looks_before = statistic.feature in {ARRIVALS, RETURNING, RETAINED}
+        return self.scale[statistic.scale] + (self.base_length if looks_before else 0)
 
     def level(self, sums: Floats) -> Floats:
         """Return the mean of sums (..., hops, 2 x statistics) over the windows that are `in_time`."""
