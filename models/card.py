@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from models.explain import Importance
+from models.fitted import TrainedModel, TrainingFacts
 from models.intervals import Intervals
-from models.training import TrainedModel, TrainingFacts
 
 
 class CardError(ValueError):

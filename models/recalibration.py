@@ -8,8 +8,8 @@ from math import isfinite
 import numpy as np
 import pandas as pd
 
+from models.fitted import VERSION_HEX_DIGITS, FrameError, TrainedModel, predict
 from models.holdout import is_holdout
-from models.training import VERSION_HEX_DIGITS, FrameError, TrainedModel, predict
 
 LEVEL_DIGITS = 4
 

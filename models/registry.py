@@ -24,10 +24,9 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 
-from models.artefact import ArtefactError, dump_pipeline, load_pipeline
 from models.card import Card, CardError, card_json, read_card
 from models.features import FEATURES, FEATURES_VERSION
-from models.training import TrainedModel, library_versions
+from models.fitted import TrainedModel, library_versions
 
 CARD = "card.json"
 MODEL = "model.skops"
@@ -62,6 +61,8 @@ class Registry:
         """
         if card.version != model.version:
             raise RegistryError(f"the card is of version {card.version}, the model of {model.version}")
+        from models.artefact import ArtefactError, dump_pipeline  # noqa: PLC0415  (seconds)
+
         final = self._path(model.version)
         try:
             files = {MODEL: dump_pipeline(model.pipeline), REFERENCE: reference.to_parquet(index=False)}
@@ -86,6 +87,8 @@ class Registry:
         Raises RegistryError where it is missing, half-written, altered, holds types that are not trusted, was
         made for other features or with another scikit-learn; the sentence says which.
         """
+        from models.artefact import ArtefactError, load_pipeline  # noqa: PLC0415  (where there is a model)
+
         card, files = self._verified(version)
         _check_fit(card)
         try:

@@ -1,25 +1,29 @@
-"""Training of a model on labelled snapshots, and scoring with it: both functions of their arguments alone."""
+"""Training of a model on labelled snapshots: a function of its arguments alone."""
 
 import json
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
-from importlib.metadata import version as installed_version
-from platform import python_version_tuple
 from typing import Any
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
-from threadpoolctl import ThreadpoolController
 
 from models.estimators import COUNTRY, ESTIMATORS_VERSION, EstimatorSpec, make_estimator, spec_of
-from models.explain import Importance, importance
+from models.explain import importance
 from models.features import FEATURES_VERSION, NUMERIC_FEATURES
+from models.fitted import (
+    VERSION_HEX_DIGITS,
+    FrameError,
+    TrainedModel,
+    TrainingFacts,
+    library_versions,
+    one_thread,
+    predict,
+)
 from models.holdout import is_holdout
-from models.intervals import Intervals, calibrated
+from models.intervals import calibrated
 from models.metrics import performance
 from models.selection import best_members
 
@@ -27,42 +31,6 @@ from models.selection import best_members
 TEXT_COLUMNS = ("CustomerID", COUNTRY)
 NUMBER_COLUMNS = (*NUMERIC_FEATURES, "SampleWeight", "label")
 SHORT_LABEL = "label_short"
-
-# Libraries whose code decides what a fit computes.
-LIBRARIES = ("numpy", "scipy", "scikit-learn")
-VERSION_HEX_DIGITS = 16
-
-
-class FrameError(ValueError):
-    """A frame that cannot be trained on or scored; the message says what is wrong with it."""
-
-
-class TrainingFacts(msgspec.Struct, frozen=True):
-    """What a model was fitted on; rows and customers without the hold-out, times in ISO 8601, UTC."""
-
-    first_window_end: str
-    last_window_end: str
-    rows: int
-    customers: int
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A fitted pipeline with what identifies it."""
-
-    version: str
-    estimator: str
-    seed: int
-    parameters: dict[str, Any]  # of the regressor, JSON values
-    features: tuple[str, ...]
-    features_version: int
-    training: TrainingFacts
-    horizon_scale: float | None  # see `horizon_scale`
-    libraries: dict[str, str]
-    pipeline: Pipeline
-    level: float = 1.0  # factor on every prediction, see `models.recalibration`
-    intervals: Intervals | None = None  # of predictions at level 1; None where too few were held out
-    importance: tuple[Importance, ...] = ()  # of the topics of features, on the hold-out
 
 
 def train(frame: pd.DataFrame, estimator: str, seed: int) -> TrainedModel:
@@ -108,25 +76,6 @@ def train(frame: pd.DataFrame, estimator: str, seed: int) -> TrainedModel:
         intervals=calibrated(predict(model, held_out), held_out["label"].to_numpy(np.float64)),
         importance=tuple(importance(partial(predict, model), model.features, held_out)),
     )
-
-
-def predict(model: TrainedModel, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return each row's predicted spend over the model's horizon, 0 or more, currency units, shape (n,).
-
-    One thread, so that sums are added in one order everywhere. Raises FrameError where a feature is missing
-    or a prediction is not a finite number.
-    """
-    missing = [name for name in model.features if name not in rows.columns]
-    if missing:
-        raise FrameError(f"model {model.version} needs columns that the rows lack: {', '.join(missing)}")
-    if rows.empty:
-        return np.empty(0)
-    with _threads().limit(limits=1):
-        predicted = np.asarray(model.pipeline.predict(rows[list(model.features)]), dtype=np.float64)
-    if not np.isfinite(predicted).all():
-        count = np.count_nonzero(~np.isfinite(predicted))
-        raise FrameError(f"model {model.version} gives {count} of {len(rows)} rows no finite prediction")
-    return model.level * np.maximum(predicted, 0.0)
 
 
 def holdout_performance(model: TrainedModel, frame: pd.DataFrame) -> dict[str, float | None]:
@@ -205,12 +154,6 @@ def version_of(frame: pd.DataFrame, estimator: str, params: dict[str, Any]) -> s
     return digest.hexdigest()[:VERSION_HEX_DIGITS]
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of what a fit depends on; of Python major and minor."""
-    versions = {name: installed_version(name) for name in LIBRARIES}
-    return {**versions, "python": ".".join(python_version_tuple()[:2])}
-
-
 def regressor_parameters(pipeline: Pipeline) -> dict[str, Any]:
     """Return the parameters of the pipeline's regressor as JSON values; what is none by its `repr`."""
     given = pipeline.named_steps["regressor"].get_params(deep=False)
@@ -252,15 +195,9 @@ def _fitted(spec: EstimatorSpec, seed: int, rows: pd.DataFrame, members: tuple[s
     weights = rows["SampleWeight"].to_numpy(np.float64)
     # Equal weights are no weights: regressors that take none serve then too.
     weighted = {} if (weights == weights[0]).all() else {"regressor__sample_weight": weights}
-    with _threads().limit(limits=1):
+    with one_thread():
         try:
             pipeline.fit(rows[list(spec.features)], labels, **weighted)
         except (ValueError, TypeError) as exc:
             raise FrameError(f"{spec.name} cannot be fitted on {len(rows)} rows: {exc}") from exc
     return pipeline
-
-
-@lru_cache(maxsize=1)
-def _threads() -> ThreadpoolController:
-    """Return the controller of the BLAS and OpenMP pools; looking for them takes milliseconds, so once."""
-    return ThreadpoolController()

@@ -11,8 +11,9 @@ import pandas as pd
 from models.card import Card, card_of
 from models.estimators import UnknownEstimatorError
 from models.features import DAY_S
+from models.fitted import FrameError
 from models.registry import Registry
-from models.training import FrameError, holdout_performance
+from models.training import holdout_performance
 from streams.backfill import InputRecord, Windows
 from streams.batch import registry_errors
 from streams.comparisons import Wanted

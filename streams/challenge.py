@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from models.features import DAY_S
+from models.fitted import TrainedModel, predict
 from models.gate import GateVerdict, compare_level, decide
-from models.training import TrainedModel, predict
 from streams.history import History
 from streams.retention import MATURED_WINDOWS_MIN
 from streams.rivals import matured_since

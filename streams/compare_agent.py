@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from models.features import DAY_S
+from models.fitted import predict
 from models.lines import Floats
 from models.registry import RegistryError
-from models.training import predict
 from streams import cloudevents
 from streams.carry import carry_in
 from streams.comparisons import COMPARISON, REQUESTED, ComparisonKey, Wanted

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from models.features import DAY_S
+from models.fitted import predict
 from models.registry import RegistryError
-from models.training import predict
 from streams import cloudevents
 from streams.carry import EVALUATION, Carry, Request
 from streams.comparisons import Wanted

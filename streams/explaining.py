@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.explain import Explanation, explain
+from models.fitted import FrameError, predict
 from models.intervals import interval
 from models.registry import Registry
 from models.targets import original_target
-from models.training import FrameError, predict
 from streams import cloudevents, manual_decisions
 from streams.batch import registry_errors
 from streams.errors import ExitCode, UserError

@@ -1,8 +1,8 @@
 """Models by version, loaded once."""
 
 from models.card import Card
+from models.fitted import TrainedModel
 from models.registry import Registry
-from models.training import TrainedModel
 
 KEPT_MAX = 8
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from models.card import Card
-from models.training import TrainedModel
+from models.fitted import TrainedModel
 from streams.carry import R2Reference
 from streams.detectors.interface import Verdict
 

@@ -9,12 +9,13 @@ import pandas as pd
 
 from models.card import Card, card_of
 from models.features import DAY_S
+from models.fitted import FrameError, TrainedModel, predict
 from models.gate import GateVerdict
 from models.holdout import customer_hash, is_holdout
 from models.metrics import performance
 from models.recalibration import recalibrated
 from models.registry import RegistryError, RegistryStorageError
-from models.training import FrameError, TrainedModel, holdout_performance, predict, train
+from models.training import holdout_performance, train
 from streams.carry import Purpose, Request, Rival
 from streams.challenge import challenge, objection
 from streams.decisions import Decision, Outcome

@@ -10,8 +10,8 @@ import pandas as pd
 
 from models.card import Card
 from models.features import DAY_S
+from models.fitted import TrainedModel, predict
 from models.metrics import performance
-from models.training import TrainedModel, predict
 from streams.carry import Purpose, Rival
 from streams.detectors.interface import rounded
 from streams.grid import iso

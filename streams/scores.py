@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.card import Card
+from models.fitted import TrainedModel, predict
 from models.intervals import interval
 from models.lines import Floats
-from models.training import TrainedModel, predict
 from streams import cloudevents
 from streams.grid import iso
 

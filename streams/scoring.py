@@ -20,8 +20,8 @@ import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from models.fitted import FrameError
 from models.registry import Registry, RegistryError
-from models.training import FrameError
 from streams import cloudevents
 from streams.broker_errors import asking
 from streams.erasures import Erasures, without

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from models.features import DAY_S
+from models.fitted import predict
 from models.holdout import is_holdout
 from models.metrics import performance
 from models.registry import RegistryError
-from models.training import predict
 from streams.carry import Carry
 from streams.detectors.error_estimate import error_classes, estimated_error, measured_error
 from streams.detectors.error_sums import MaturedWindow

@@ -15,10 +15,11 @@ from models.buying import BUYING_FEATURES, BuyingModel
 from models.ensemble import LevelledMean
 from models.estimators import NAMES, make_estimator, spec_of
 from models.features import NUMERIC_FEATURES
+from models.fitted import FrameError, predict
 from models.holdout import is_holdout
 from models.metrics import performance
 from models.selection import best_members
-from models.training import FrameError, predict, train
+from models.training import train
 from models.transforms import SPAN, CustomerLogs
 
 

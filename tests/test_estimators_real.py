@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from models.features import DAY_S
+from models.fitted import predict
 from models.intervals import interval
 from models.metrics import performance
-from models.training import predict, train
+from models.training import train
 from producers.batch_input import batch_records
 from producers.inputs import file_input
 from streams.batch_models import history_of

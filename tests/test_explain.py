@@ -13,7 +13,8 @@ from test_estimators import FRAME as LIVING
 from models.estimators import NAMES
 from models.explain import CUSTOMERS_MAX, TOPICS, explain, importance
 from models.features import FEATURES, NUMERIC_FEATURES
-from models.training import predict, train
+from models.fitted import predict
+from models.training import train
 from producers.batch_input import batch_records
 from streams import cloudevents
 from streams.carry import EVALUATION, Carry, Serving

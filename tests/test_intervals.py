@@ -8,9 +8,10 @@ import pytest
 from test_estimators import living_frame
 
 from models.card import card_json, card_of, read_card
+from models.fitted import predict
 from models.holdout import is_holdout
 from models.intervals import GROUP_CUSTOMERS_MIN, Intervals, _quantiles, calibrated, interval
-from models.training import predict, train
+from models.training import train
 
 
 def customers(n, seed):

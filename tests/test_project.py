@@ -148,3 +148,13 @@ def test_help_does_not_load_what_only_commands_need():
     )
     loaded = run(sys.executable, "-c", program)
     assert loaded.stdout.strip() == "[]", loaded.stderr
+
+
+@pytest.mark.parametrize("process", ["worker", "retrain", "scores"])
+def test_who_has_no_model_starts_without_scikit_learn(process):
+    program = (
+        f"import sys\nimport streams.{process}, streams.app\n"
+        "print(sorted({'sklearn', 'skops', 'evidently', 'river'} & set(sys.modules)))"
+    )
+    loaded = run(sys.executable, "-c", program)
+    assert loaded.stdout.strip() == "[]", loaded.stderr

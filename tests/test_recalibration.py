@@ -5,10 +5,11 @@ import pytest
 from model_frames import labelled_frame
 
 from models.card import card_of
+from models.fitted import FrameError, predict
 from models.holdout import is_holdout
 from models.recalibration import level_version, recalibrated
 from models.registry import Registry
-from models.training import FrameError, predict, train
+from models.training import train
 
 FRAME = labelled_frame()
 

@@ -22,8 +22,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from models.artefact import ArtefactError, dump_pipeline, load_pipeline
 from models.card import CardError, card_json, card_of, read_card
+from models.fitted import predict
 from models.registry import CARD, MODEL, REFERENCE, Registry, RegistryError, RegistryStorageError
-from models.training import holdout_performance, predict, train
+from models.training import holdout_performance, train
 
 FRAME = labelled_frame(customers=300)
 

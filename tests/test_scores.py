@@ -13,9 +13,9 @@ from small_shop import short_settings
 from stream_run import backfilled
 from test_snapshots import log_of
 
+from models.fitted import predict
 from models.intervals import interval
 from models.registry import Registry
-from models.training import predict
 from streams import cloudevents
 from streams.partition import PartitionState
 from streams.score_book import Champion, NewestRows, ScoreBook, champion_in

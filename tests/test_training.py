@@ -11,19 +11,12 @@ import pandas as pd
 import pytest
 from model_frames import labelled_frame
 
-from models import estimators, training
+from models import estimators, fitted
 from models.estimators import UnknownEstimatorError, make_estimator, spec_of
+from models.fitted import FrameError, predict
 from models.holdout import is_holdout
 from models.metrics import performance
-from models.training import (
-    FrameError,
-    canonical_frame,
-    holdout_performance,
-    horizon_scale,
-    predict,
-    train,
-    version_of,
-)
+from models.training import canonical_frame, holdout_performance, horizon_scale, train, version_of
 
 NAMED = ("random_forest", "tweedie_glm")
 FRAME = labelled_frame()
@@ -121,7 +114,7 @@ def test_a_version_tells_every_cause_of_another_model():
 
 def test_a_version_names_the_libraries(monkeypatch):
     before = version_of(FRAME, "tweedie_glm", {})
-    monkeypatch.setattr(training, "installed_version", "{}-0.0.1".format)
+    monkeypatch.setattr(fitted, "installed_version", "{}-0.0.1".format)
     assert version_of(FRAME, "tweedie_glm", {}) != before
 
 
@@ -135,7 +128,8 @@ def test_seeds_give_versions_and_forests_of_their_own():
 SCRIPT = """
 from hashlib import sha256
 from model_frames import labelled_frame
-from models.training import predict, train
+from models.fitted import predict
+from models.training import train
 for name in ("random_forest", "tweedie_glm"):
     model = train(labelled_frame(), name, seed=42)
     print(model.version, sha256(predict(model, labelled_frame()).tobytes()).hexdigest())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from models.fitted import TrainedModel
 from models.registry import Registry
-from models.training import TrainedModel
 from streams.backfill import store
 from streams.carry import Carry
 from streams.comparisons import Wanted

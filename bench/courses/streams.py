@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.features import DAY_S
+from models.fitted import FrameError, TrainedModel, predict
 from models.metrics import performance
-from models.training import FrameError, TrainedModel, predict
 from producers import scenarios
 from producers.batch_input import batch_records
 from producers.inputs import Input, file_input, synthetic_input

@@ -12,9 +12,10 @@ from models.features import (
     rfm_columns,
     spend_since,
 )
+from models.fitted import predict
 from models.lines import distinct, pair_keys
 from models.targets import future_spend
-from models.training import predict, train
+from models.training import train
 
 from .streams import WEEKS, Stream, Year, end_of
 

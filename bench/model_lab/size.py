@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from models.features import FEATURES, NUMERIC_FEATURES
-from models.training import predict, train
+from models.fitted import predict
+from models.training import train
 
 COUNTRIES = ("United Kingdom", "Germany", "France", "Spain")
 WINDOWS = 4

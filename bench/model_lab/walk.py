@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.features import DAY_S
+from models.fitted import predict
 from models.intervals import interval
 from models.metrics import performance
-from models.training import predict, train
+from models.training import train
 from producers.batch_input import batch_records
 from producers.inputs import file_input
 from streams.batch_models import history_of
