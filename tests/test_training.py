@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from model_frames import labelled_frame
 
-from models import estimators, fitted
+from models import estimators, fitted, training
 from models.estimators import UnknownEstimatorError, make_estimator, spec_of
 from models.fitted import FrameError, predict
 from models.holdout import is_holdout
