@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 from brokers import docker_answers, docker_kafka
@@ -17,6 +18,14 @@ from streams.settings import ENV_PREFIX, Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 KAFKA_CACHE = PROJECT / ".cache" / "kafka"
+
+hypothesis.settings.register_profile(
+    "tests",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +69,7 @@ def settings(bootstrap_servers, tmp_path) -> Settings:
     """Settings on the test broker, with topics and directories of this test's own."""
     return Settings(
         bootstrap_servers=bootstrap_servers,
+        broker_wait_s=60,
         topic_prefix=f"t{uuid.uuid4().hex[:8]}.",
         kafka_dir=tmp_path / "kafka",
         kafka_cache_dir=KAFKA_CACHE,

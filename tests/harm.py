@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,9 +25,8 @@ from streams.state_config import StateConfig
 from streams.topic_reader import read_all
 from streams.topics import catalogue
 
-WAIT_S = 90.0
-ADVANCE_WAIT_S = 60.0
-WORKER_PATIENCE_S = 5.0
+WAIT_S = 300.0
+ADVANCE_WAIT_S = 180.0
 
 
 class Expected:
@@ -103,10 +101,15 @@ class HarmedStream:
             consumer.close()
 
     def advance(self, pause_max_s: float = 1.0) -> None:
-        """Wait until another checkpoint is written, then for a random moment."""
+        """Wait until another checkpoint is written, or no more lines come; then for a random moment."""
         before = self.written()
-        self.stream.wait_for(lambda: self.written() > before, timeout_s=ADVANCE_WAIT_S)
+        self.stream.wait_for(lambda: self.written() > before or self._is_replayed(), timeout_s=ADVANCE_WAIT_S)
         time.sleep(self.dice.uniform(0, pause_max_s))
+
+    def _is_replayed(self) -> bool:
+        """Whether every replay so far is through."""
+        replays = [child for child in self.stream.children if child.name == "replay"]
+        return bool(replays) and all(replay.poll() == 0 for replay in replays)
 
     # -- harm -----------------------------------------------------------------
 
@@ -127,7 +130,7 @@ class HarmedStream:
         """End a worker in order, as a rolling restart does."""
         child.process.terminate()
         # A process that has not come as far as to handle signals is ended by the first.
-        assert child.process.wait(30) in {0, -signal.SIGTERM}, self.report()
+        assert child.process.wait(120) in {0, -signal.SIGTERM}, self.report()
         self.note(f"stopped {child.log_path.name}")
 
     def kill(self, child: Child) -> None:
@@ -145,9 +148,8 @@ class HarmedStream:
 
     def revive(self, child: Child) -> Child:
         """Return a worker that runs: a new one where `child` gave up because it lost its broker."""
-        try:
-            code = child.process.wait(WORKER_PATIENCE_S)
-        except subprocess.TimeoutExpired:
+        code = child.poll()
+        if code is None:
             return child
         assert code == ExitCode.BROKER, self.report()
         self.note(f"{child.log_path.name} gave up")
@@ -160,12 +162,19 @@ class HarmedStream:
 
     # -- what must be there ---------------------------------------------------
 
-    def check(self, expected: Expected, *, duplicates: int | None = 0) -> None:
+    def check(self, expected: Expected, *, duplicates: int | None = 0, revived: Child | None = None) -> None:
         """Wait for the end, then compare all that was written with what `expected` says, byte for byte.
 
         `duplicates` is the number of lines that were sent again; None where that is left to chance.
+        `revived` is the worker that may give up meanwhile because it lost its broker.
         """
-        self.stream.wait_for(lambda: self._has_ended(expected), timeout_s=WAIT_S)
+
+        def has_ended() -> bool:
+            nonlocal revived
+            revived = revived and self.revive(revived)
+            return self._has_ended(expected)
+
+        self.stream.wait_for(has_ended, timeout_s=WAIT_S)
         assert _differences(self.stream.snapshots(), expected.snapshots) == [], self.report()
         assert _differences(self.stream.warnings(), expected.warnings) == [], self.report()
         assert _differences(self.stream.evaluations(), expected.evaluations) == [], self.report()

@@ -27,7 +27,7 @@ TOOLS = {  # Debian's names
     "alertmanager": ("prometheus-alertmanager", "alertmanager"),
     "amtool": ("amtool",),
 }
-READY_S = 30
+READY_S = 120
 
 
 def tool(name: str) -> str:
@@ -130,7 +130,7 @@ class Observed:
         for process in self.processes:
             process.terminate()
         for process in self.processes:
-            process.wait(30)
+            process.wait(120)
 
     def words(self) -> str:
         """What both said last, and what came of it, for the message of a failing test."""
@@ -157,7 +157,7 @@ class Observed:
         url = f"http://127.0.0.1:{self.alertmanager_port}/api/v2/alerts"
         body = json.dumps([{"labels": labels} for labels in alerts]).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200
 
     def told_of(self, alerts: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ class Observed:
         def settled() -> bool:
             nonlocal last
             before = last
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 last = json.load(answer)
             seen = {tuple(sorted(alert["labels"].items())) for alert in last}
             silenced = [[alert["status"]["inhibitedBy"] for alert in found] for found in (before, last)]
@@ -186,7 +186,7 @@ class Observed:
         query = urllib.parse.urlencode(parameters)
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}"
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError as exc:
             raise AssertionError(f"{parameters}: {exc.read().decode()}") from exc
@@ -197,7 +197,7 @@ class Observed:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=10) as answer:
             return answer.status == 200
     except OSError:
         return False

@@ -47,7 +47,7 @@ class Browser:
         """The element that has the focus, by id, else by what it says."""
         return self.run("const it = document.activeElement; return it.id || it.value || it.textContent;")
 
-    def wait_for(self, what: Callable[[], Any], timeout_s: float = 20) -> Any:
+    def wait_for(self, what: Callable[[], Any], timeout_s: float = 120) -> Any:
         until = time.monotonic() + timeout_s
         while not (found := what()):
             page = self.driver.find_element(By.TAG_NAME, "body").text

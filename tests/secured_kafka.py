@@ -1,5 +1,7 @@
 """A broker as companies have it: TLS, SASL, client certificates, ACLs; and an open door for the tests."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -101,3 +103,12 @@ class SecuredKafka:
             admin.alter_user_scram_credentials(
                 [UserScramCredentialUpsertion(name, MECHANISM, f"{name}-password") for name in names]
             )
+            wait_until(lambda: admin.describe_user_scram_credentials().keys() >= set(names))
+
+
+def wait_until(is_known: Callable[[], bool]) -> None:
+    """Wait for what a broker has acknowledged to be known to it."""
+    until = time.monotonic() + 60
+    while not is_known():
+        assert time.monotonic() < until
+        time.sleep(0.05)

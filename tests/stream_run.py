@@ -44,7 +44,7 @@ class StreamRun:
     def retrain(self) -> Child:
         return self.start("retrain", "--port", "0")
 
-    def replay(self, *arguments: str, timeout_s: float = 120) -> None:
+    def replay(self, *arguments: str, timeout_s: float = 300) -> None:
         child = self.start("replay", *arguments)
         assert child.process.wait(timeout_s) == 0, child.log_path.read_text()
 
@@ -55,7 +55,7 @@ class StreamRun:
             for child in self.children
         )
 
-    def wait_for(self, what: Callable[[], bool], *, timeout_s: float = 120) -> None:
+    def wait_for(self, what: Callable[[], bool], *, timeout_s: float = 300) -> None:
         until = time.monotonic() + timeout_s
         while not what():
             assert time.monotonic() < until, f"timed out\n{self.words()}"

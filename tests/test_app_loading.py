@@ -14,7 +14,7 @@ from streams.evaluate_agent import owner_tp
 from streams.settings import load_settings
 from streams.topic_admin import ensure_topics
 
-SOON_S = 20.0
+SOON_S = 120.0
 # What an owner leaves running beside the agents once it is loaded, and loads themselves.
 BESIDE = {
     DecisionFollower._follow,
@@ -121,7 +121,7 @@ def test_a_worker_that_its_group_refuses_ends_and_says_which_setting(settings, t
     short = settings.model_copy(update={"session_timeout_s": 0.8, "heartbeat_interval_s": 0.2})
     with running(short, tmp_path / "logs") as stream:
         worker = stream.worker()
-        assert worker.process.wait(30) == ExitCode.BROKER, stream.words()
+        assert worker.process.wait(120) == ExitCode.BROKER, stream.words()
         said = worker.log_path.read_text()
         assert "session_timeout_s is 0.8" in said
         assert "group.min.session.timeout.ms" in said

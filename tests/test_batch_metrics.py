@@ -106,14 +106,14 @@ def test_a_real_gateway_takes_them(card, detection):
     url = f"127.0.0.1:{free_port()}"
     gateway = subprocess.Popen([PUSHGATEWAY, f"--web.listen-address={url}"], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not _answers(f"http://{url}/-/ready"):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         settings = Settings(pushgateway_url=f"http://{url}")
         assert publish("train", training_samples(card), settings) == [f"http://{url}"]
         publish("detect", detection_samples(detection), settings)
-        with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{url}/metrics", timeout=60) as answer:
             text = answer.read().decode()
     finally:
         gateway.kill()
@@ -124,7 +124,7 @@ def test_a_real_gateway_takes_them(card, detection):
 
 def _answers(url):
     try:
-        with urllib.request.urlopen(url, timeout=1):
+        with urllib.request.urlopen(url, timeout=10):
             return True
     except (urllib.error.URLError, OSError):
         return False

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 LINES = int(os.environ.get("CLV_TEST_BURST_LINES", "150000"))
-WAIT_S = 60 + LINES / 2_000
+WAIT_S = 120 + LINES / 400
 TEXT = b"A THING " * 125  # forgotten once a line is read: what piles up unread weighs the more
 PIECE = 500  # lines that are made, and sent to a partition, at once
 DAY_LINES = 500  # a window of a week and the open one, all that is kept, fit into the first tenth
@@ -88,7 +88,7 @@ async def burst(settings: Settings, count: int) -> None:
 
 def metric(port: int, name: str) -> float:
     """The sum of a worker's metric over its partitions."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         samples = answer.read().decode().splitlines()
     return sum(float(line.split()[1]) for line in samples if line.startswith(f"{name}{{"))
 

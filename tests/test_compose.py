@@ -444,13 +444,13 @@ def test_health_is_asked_where_it_is_served(name):
 @pytest.mark.broker
 @pytest.mark.slow
 def test_the_services_run_as_processes_with_the_same_environment(services):
-    assert services.begin("topics").process.wait(60) == 0, services.words()
+    assert services.begin("topics").process.wait(180) == 0, services.words()
     processes = [services.begin(name, "--port", str(port)) for name, port in services.ports.items()]
-    services.wait_for(lambda: all(services.is_ready(name) for name in services.ports), timeout_s=90)
+    services.wait_for(lambda: all(services.is_ready(name) for name in services.ports), timeout_s=300)
     shop = "customers=200,days=21,seed=1,start=2011-07-18"
     replay = services.begin("replay", "--synthetic", shop, REPLAY_SPEED="max")
-    assert replay.process.wait(60) == 0, services.words()
-    services.wait_for(services.ended, timeout_s=60)
+    assert replay.process.wait(180) == 0, services.words()
+    services.wait_for(services.ended, timeout_s=300)
     for name in services.ports:
         assert "clv_" in services.page(name, "/metrics")
     stop_all(processes)

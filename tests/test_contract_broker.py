@@ -31,10 +31,10 @@ from streams.watch_model import View
 sys.path.insert(0, str(PROJECT / "docs" / "examples"))
 import rebuild_state
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]
 
 PARTITIONS = 2
-WAIT_S = 60
+WAIT_S = 180
 LOOK_S = 1.0  # between two looks: each reads whole topics, and takes the time from those that are tested
 
 
@@ -70,6 +70,7 @@ def told(bootstrap_servers, tmp_path_factory) -> Told:
     place = tmp_path_factory.mktemp("contract")
     conf = settings(
         bootstrap_servers=bootstrap_servers,
+        broker_wait_s=60,
         topic_prefix=f"t{uuid.uuid4().hex[:8]}.",
         partitions=PARTITIONS,
         registry_dir=place / "registry",
@@ -79,8 +80,8 @@ def told(bootstrap_servers, tmp_path_factory) -> Told:
         detectors=("baseline",),
         gate_probability=0.5,
         cooldown_days=28,
-        decision_wait_s=90.0,
-        training_timeout_s=60.0,
+        decision_wait_s=600.0,
+        training_timeout_s=300.0,
     )
     prices = {"price_factor": 3.0, "price_from": MONDAY + 7 * WEEK_S}
     lines = shop(5, days=70, customers=360, orders_a_day=36, **prices)
@@ -92,7 +93,7 @@ def told(bootstrap_servers, tmp_path_factory) -> Told:
         stream.start("scores", "--port", "0")
         produce(conf, records)
         found = Told(conf, expected)
-        stream.wait_for(lambda: found.is_complete(stream), timeout_s=200)
+        stream.wait_for(lambda: found.is_complete(stream), timeout_s=600)
     return found
 
 
@@ -200,7 +201,8 @@ def test_a_shell_is_told_each_drift(told):
     assert [cloudevents.decode(line.encode()) for line in lines] == expected
 
 
-def test_a_late_subscriber_has_what_the_live_view_has(told):
+def test_a_late_subscriber_has_what_the_live_view_has(told, monkeypatch):
+    monkeypatch.setattr("streams.watch.ANSWER_MAX_MS", 60_000)
     picture = rebuild_state.rebuild(told.conf.bootstrap_servers, told.conf.topic_prefix)
     view = View(told.conf.acting_detector)
     with open_reader(told.conf, view) as reader:

@@ -26,6 +26,7 @@ def place(monkeypatch, tmp_path):
         defaults = {"bootstrap_servers": f"127.0.0.1:{free_port()}", "broker_wait_s": 1}
         for name, value in {**home, **defaults, **changes}.items():
             monkeypatch.setenv(ENV_PREFIX + name.upper(), str(value))
+        monkeypatch.setattr(doctor, "PROBE_WAIT_S", 60.0)
         return tmp_path
 
     return put
@@ -42,7 +43,7 @@ def test_a_sound_installation_passes(place, settings, capsys):
         bootstrap_servers=settings.bootstrap_servers,
         topic_prefix=settings.topic_prefix,
         kafka_cache_dir=settings.kafka_cache_dir,
-        broker_wait_s=10,
+        broker_wait_s=60,
     )
     assert clv_drift("doctor", "--json") == ExitCode.OK
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -54,7 +55,7 @@ def test_a_sound_installation_passes(place, settings, capsys):
 
 @pytest.mark.broker
 def test_missing_topics_are_named(place, settings):
-    place(bootstrap_servers=settings.bootstrap_servers, topic_prefix=settings.topic_prefix, broker_wait_s=10)
+    place(bootstrap_servers=settings.bootstrap_servers, topic_prefix=settings.topic_prefix, broker_wait_s=60)
     finding = found()["topics"]
     assert (finding.status, finding.code) == (Status.FAILED, ExitCode.STATE)
     assert settings.topic("clv.evaluations") in finding.found
@@ -64,7 +65,7 @@ def test_missing_topics_are_named(place, settings):
 @pytest.mark.broker
 @pytest.mark.parametrize(("offset_s", "word"), [(90, "behind"), (-90, "ahead of")])
 def test_a_clock_that_differs_is_told(place, settings, monkeypatch, offset_s, word):
-    place(bootstrap_servers=settings.bootstrap_servers, topic_prefix=settings.topic_prefix, broker_wait_s=10)
+    place(bootstrap_servers=settings.bootstrap_servers, topic_prefix=settings.topic_prefix, broker_wait_s=60)
     right = doctor.time.time
     monkeypatch.setattr(doctor.time, "time", lambda: right() + offset_s)
     finding = found()["clocks"]

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.broker
 
 RSS_MAX_BYTES = 400 * MIB
 # What the documentation promises is three and five seconds; the machine of a test may be busy.
-READY_MAX_S, READY_AFTER_KILL_MAX_S = 15, 20
+READY_MAX_S, READY_AFTER_KILL_MAX_S = 45, 50
 
 
 def gone(pid: int) -> bool:
@@ -83,7 +83,7 @@ def test_every_acknowledged_record_survives_a_kill(own_kafka):
     topic = catalogue(settings).transactions.name
     producer = KafkaProducer(bootstrap_servers=address, acks="all", enable_idempotence=True)
     sent = [producer.send(topic, value=b"%d" % number, partition=0) for number in range(1000)]
-    assert all(record.get(timeout=30).offset == number for number, record in enumerate(sent))
+    assert all(record.get(timeout=60).offset == number for number, record in enumerate(sent))
     first_pid = own_kafka.pid
     own_kafka.kill()
     assert gone(first_pid)
@@ -93,7 +93,7 @@ def test_every_acknowledged_record_survives_a_kill(own_kafka):
     own_kafka.start()
     assert time.monotonic() - begun < READY_AFTER_KILL_MAX_S
     assert own_kafka.bootstrap_servers == address
-    consumer = KafkaConsumer(bootstrap_servers=address, consumer_timeout_ms=10_000)
+    consumer = KafkaConsumer(bootstrap_servers=address, consumer_timeout_ms=60_000)
     consumer.assign([TopicPartition(topic, 0)])
     consumer.seek_to_beginning()
     found = [next(consumer).value for _ in range(1000)]
@@ -129,7 +129,7 @@ def test_a_directory_has_one_broker_and_two_directories_have_two(own_kafka, tmp_
 def test_the_command_stops_cleanly(tmp_path, signal_number):
     command, pid, _ = started_broker(tmp_path)
     command.send_signal(signal_number)
-    _, errors = command.communicate(timeout=30)
+    _, errors = command.communicate(timeout=120)
     assert (command.returncode, gone(pid)) == (0, True)
     assert "broker stopped" in errors
     assert "Traceback" not in errors
@@ -138,7 +138,7 @@ def test_the_command_stops_cleanly(tmp_path, signal_number):
 def test_the_command_says_when_the_broker_dies(tmp_path):
     command, pid, _ = started_broker(tmp_path)
     os.kill(pid, signal.SIGKILL)
-    _, errors = command.communicate(timeout=30)
+    _, errors = command.communicate(timeout=120)
     assert command.returncode == ExitCode.BROKER
     assert "the broker ended" in errors
     assert str(tmp_path / "kafka.log") in errors.replace("\n", "")
@@ -149,7 +149,7 @@ def test_no_broker_outlives_a_killed_parent(tmp_path):
     command, pid, _ = started_broker(tmp_path)
     command.kill()
     command.communicate()
-    assert wait_until(lambda: gone(pid), timeout_s=15)
+    assert wait_until(lambda: gone(pid), timeout_s=60)
     with EmbeddedKafka(tmp_path, KAFKA_CACHE) as again:
         assert again.alive
 

@@ -17,7 +17,7 @@ from streams.detectors.interface import COMPARED_COLUMNS
 from streams.evidently_child import ComparisonFailed, EvidentlyChild
 from streams.evidently_protocol import from_arrow, make_request
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 # Evidently divides by zero on the way and its plots warn by the dozen; its answers are what is tested.
 pytestmark = pytest.mark.filterwarnings(
@@ -193,7 +193,7 @@ def test_the_child_dies_when_its_stdin_closes_even_while_it_starts():
         stack.callback(child.wait)
         stack.callback(child.kill)
         child.stdin.close()
-        assert child.wait(timeout=30) == 0
+        assert child.wait(timeout=120) == 0
         assert child.stdout.read() == b""
 
 
@@ -203,7 +203,7 @@ from pathlib import Path
 from streams.evidently_child import EvidentlyChild
 
 async def main():
-    child = EvidentlyChild(log_path=Path(sys.argv[1]), timeout_s=120)
+    child = EvidentlyChild(log_path=Path(sys.argv[1]), timeout_s=300)
     starting = asyncio.create_task(child.start())
     while child.pid is None:
         await asyncio.sleep(0.01)
@@ -225,4 +225,4 @@ def test_the_child_dies_with_a_parent_that_is_killed(tmp_path):
     finally:
         parent.kill()
         parent.wait()
-    assert gone_within(pid, 30)
+    assert gone_within(pid, 120)

@@ -30,7 +30,7 @@ from streams.topic_reader import read_all
 from streams.topics import catalogue
 from streams.worker import _raise_crash
 
-SOON_S = 5.0
+SOON_S = 60.0
 STRANGERS = (
     b"x",
     b"{}",

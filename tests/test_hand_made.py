@@ -35,7 +35,7 @@ from streams.topics import catalogue
 pytestmark = pytest.mark.broker
 
 LINES = shop(6, days=75, customers=60, orders_a_day=9)
-SOON_S = 20.0
+SOON_S = 60.0
 STRANGER = b"stranger"
 
 

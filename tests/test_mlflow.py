@@ -40,7 +40,7 @@ def server(tmp_path_factory):
             command, stdout=log, stderr=log, cwd=directory, env=env, start_new_session=True
         )
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not answers(url):
             assert process.poll() is None, (directory / "log").read_text()
             assert time.monotonic() < until, (directory / "log").read_text()
@@ -48,12 +48,12 @@ def server(tmp_path_factory):
         yield url
     finally:
         os.killpg(process.pid, 15)
-        process.wait(20)
+        process.wait(120)
 
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
             return answer.status == 200
     except OSError:
         return False
@@ -128,7 +128,7 @@ def test_the_retrain_consumer_s_child_mirrors_by_itself(server, conf):
     child, client = MirrorChild(there), client_of(server)
     with closing(child):
         child.want()
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while len(client.search_model_versions("name = 'by-child'")) < 2:
             assert time.monotonic() < until
             child.look()

@@ -53,7 +53,8 @@ def test_a_followed_till_and_a_foreign_topic(lines, settings, tmp_path):
     half = len(lines) // 2
     here = short_settings(
         **{
-            name: getattr(settings, name) for name in ("bootstrap_servers", "topic_prefix", "kafka_cache_dir")
+            name: getattr(settings, name)
+            for name in ("bootstrap_servers", "broker_wait_s", "topic_prefix", "kafka_cache_dir")
         },
         kafka_dir=tmp_path / "kafka",
         registry_dir=tmp_path / "registry",
@@ -76,13 +77,13 @@ def test_a_followed_till_and_a_foreign_topic(lines, settings, tmp_path):
         follower = stream.start("replay", "--follow", str(till))
         stream.wait_for(lambda: len(seqs()) > half // 3)
         follower.process.send_signal(signal.SIGTERM)
-        assert follower.process.wait(30) == 130
+        assert follower.process.wait(120) == 130
         follower = stream.start("replay", "--follow", str(till), "--resume")
         with till.open("ab") as file:
             file.write(text[len(text) // 2 :])
         stream.wait_for(lambda: len(seqs()) >= half)
         follower.process.send_signal(signal.SIGINT)
-        assert follower.process.wait(30) == 130
+        assert follower.process.wait(120) == 130
         assert seqs() == list(range(1, half + 1))
         send(here, lines[half:])
         stream.wait_for(lambda: stream.counters().get("read", 0) >= len(lines) + 3)

@@ -26,8 +26,8 @@ from streams.topic_admin import ensure_topics
 from streams.topic_reader import read_all
 from streams.topics import catalogue
 
-WAIT_S = 120
-STOP_MAX_S = 5
+WAIT_S = 300
+STOP_MAX_S = 25
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def produce(conf, topic, records):
     producer = KafkaProducer(bootstrap_servers=conf.bootstrap_servers, acks="all", enable_idempotence=True)
     sent = [producer.send(topic, key=key, value=value, partition=0) for key, value in records]
     for future in sent:
-        future.get(timeout=30)
+        future.get(timeout=60)
     producer.close()
 
 
@@ -288,11 +288,11 @@ def test_a_second_member_that_joins_during_the_training_does_no_harm(short, stor
 def test_a_broker_that_is_killed_is_waited_for(own_kafka, tmp_path, story, consume):
     own_kafka.start()
     places = {"bootstrap_servers": own_kafka.bootstrap_servers, "registry_dir": tmp_path / "registry"}
-    conf = Settings(**(story.settings.model_dump(exclude_unset=True) | places | {"broker_wait_s": 3}))
+    conf = Settings(**(story.settings.model_dump(exclude_unset=True) | places | {"broker_wait_s": 60}))
     ensure_topics(conf)
     produce_snapshots(conf, story)
     produce_events(conf, story.events_to(story.requests[0]))
-    consumer = consume(conf)
+    consumer = consume(conf, broker_wait_s=3)
     with held(consumer.wait_for("training started")["child_pid"]):
         own_kafka.kill()
     consumer.wait_for("log of decisions not readable")

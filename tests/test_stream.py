@@ -23,7 +23,7 @@ TEXT = "customers=1200,days=130,seed=5"
 
 @pytest.fixture
 def small(settings) -> Settings:
-    return settings.model_copy(update={**SHORT, "decision_wait_s": 90.0, "training_timeout_s": 60.0})
+    return settings.model_copy(update={**SHORT, "decision_wait_s": 600.0, "training_timeout_s": 300.0})
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,13 @@ def test_one_worker_many_partitions(small, source, tmp_path):
         assert stream.evaluations() == encoded(expected.evaluations), stream.words()
         events = [record.value for record in read_all(small, catalogue(small).events.name)]
         assert events == list(map(_bytes, expected.events))
-        decisions = [record.value for record in read_all(small, catalogue(small).models.name)]
+        stream.wait_for(lambda: len(decisions_of(small)) >= len(expected.decisions))
+        decisions = [record.value for record in decisions_of(small)]
         assert decisions == list(map(_bytes, expected.decisions))
         assert any(event["data"]["action"] == "retrain" for event in expected.events)
-        counters = stream.counters()
         lines = sum(1 for _ in source.lines())
+        stream.wait_for(lambda: stream.counters().get("on_time", 0) >= lines)
+        counters = stream.counters()
         fates = ("on_time", "late", "duplicate", "control", "dead")
         assert counters["on_time"] == lines
         assert counters["read"] == sum(counters[fate] for fate in fates)
@@ -82,11 +84,13 @@ def test_killed_workers(small, source, tmp_path):
             os.kill(worker.process.pid, signal.SIGKILL)
             worker.process.wait()
             worker = stream.worker()
-        assert replay.process.wait(120) == 0
+        assert replay.process.wait(300) == 0
         stream.wait_for(stream.ended)
         assert stream.evaluations() == encoded(expected.evaluations), f"seed {seed}\n{stream.words()}"
+        lines = sum(1 for _ in source.lines())
+        stream.wait_for(lambda: stream.counters().get("on_time", 0) >= lines)
         counters = stream.counters()
-        assert counters["on_time"] == sum(1 for _ in source.lines()), f"seed {seed}: {counters}"
+        assert counters["on_time"] == lines, f"seed {seed}: {counters}"
         assert counters["duplicate"] == 0
 
 
@@ -117,7 +121,7 @@ def test_bad_lines_become_dead_letters(small, tmp_path):
             producer.send(topics.transactions.name, value)
         # A day later: the checkpoint that covers the lines above.
         later = json.dumps(good | {"InvoiceDate": "2011-01-06T00:00:00"}).encode()
-        producer.send(topics.transactions.name, later).get(30)
+        producer.send(topics.transactions.name, later).get(60)
         producer.close()
         stream.wait_for(lambda: stream.counters().get("read", 0) == len(bad) + 5)
         counters = stream.counters()
@@ -130,6 +134,10 @@ def test_bad_lines_become_dead_letters(small, tmp_path):
             assert word.encode() in letters[value]["dlq.reason"], (value[:80], letters[value])
         assert b"days ahead" in letters[far]["dlq.reason"]
         assert letters[far]["dlq.offset"] == b"%d" % (3 + len(bad))
+
+
+def decisions_of(settings: Settings) -> list:
+    return list(read_all(settings, catalogue(settings).models.name))
 
 
 def _bytes(event: dict) -> bytes:
@@ -165,8 +173,14 @@ def test_an_idle_partition_does_not_hold_windows_open(small, tmp_path):
             # The other partition must be seen to move while this one is silent.
             producer.flush()
             time.sleep(0.3)
+
+        def evaluated() -> bool:
+            producer.send(topics.transactions.name, value, partition=0)
+            producer.flush()
+            return "2011-02-21T00:00:00Z" in stream.evaluations()
+
+        stream.wait_for(evaluated)
         producer.close()
-        stream.wait_for(lambda: "2011-02-21T00:00:00Z" in stream.evaluations())
         written = [r for r in read_all(pair, topics.transactions.name, 1) if dict(r.headers).get("control")]
         assert written
         assert not any(r.headers for r in read_all(pair, topics.transactions.name, 0))

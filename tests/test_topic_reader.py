@@ -9,7 +9,7 @@ from streams.errors import ExitCode, UserError
 from streams.kafka_process import free_port
 from streams.settings import Settings
 from streams.topic_admin import ensure_topics
-from streams.topic_reader import read_all
+from streams.topic_reader import SILENCE_MAX_S, read_all
 from streams.topics import MIB, catalogue
 
 pytestmark = pytest.mark.broker
@@ -65,7 +65,7 @@ def test_what_is_written_meanwhile_does_not_prolong_the_reading(settings, topics
 def test_large_messages_are_read(settings, topics, producer):
     values = [bytes([number]) * (7 * MIB) for number in range(3)]
     for value in values:
-        producer.send(topics.transactions.name, value=value, partition=0).get(timeout=30)
+        producer.send(topics.transactions.name, value=value, partition=0).get(timeout=60)
     assert [record.value for record in read_all(settings, topics.transactions.name)] == values
 
 
@@ -80,7 +80,7 @@ def test_a_log_whose_last_offset_holds_no_record_ends_too(settings, topics):
         producer.commit_transaction()
     begun = time.monotonic()
     assert [record.value for record in read_all(settings, topics.models.name)] == [b"told"]
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < SILENCE_MAX_S
 
 
 @pytest.mark.parametrize("partition", [0, 99])
@@ -96,5 +96,5 @@ def test_a_missing_broker_is_told_within_the_wait():
     begun = time.monotonic()
     with pytest.raises(UserError, match=address) as refused:
         list(read_all(Settings(bootstrap_servers=address, broker_wait_s=1.0), "any"))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25
     assert refused.value.code == ExitCode.BROKER

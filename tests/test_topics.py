@@ -65,7 +65,7 @@ def test_the_input_takes_a_message_of_almost_eight_mebibytes(settings):
         bootstrap_servers=settings.bootstrap_servers, max_request_size=9 * MIB, compression_type=None
     )
     sent = producer.send(catalogue(settings).transactions.name, b"x" * (8 * MIB - 1024), partition=0)
-    assert sent.get(timeout=30).offset == 0
+    assert sent.get(timeout=60).offset == 0
     producer.close()
 
 
@@ -81,7 +81,7 @@ def test_a_missing_broker_is_told_within_the_wait():
     begun = time.monotonic()
     with pytest.raises(UserError, match=address) as missing:
         connect_check(Settings(bootstrap_servers=address, broker_wait_s=1.0))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 25
     assert missing.value.code == ExitCode.BROKER
     assert "clv-drift broker" in missing.value.hint
 

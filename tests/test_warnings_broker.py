@@ -31,7 +31,7 @@ def test_the_worker_is_killed_after_a_warning(two, tmp_path):
         stream.stream.wait_for(stream.stream.warnings)
         stream.kill(worker)
         stream.worker(role="ingest")
-        assert replay.process.wait(60) == 0
+        assert replay.process.wait(300) == 0
         stream.stream.wait_for(lambda: stream.stream.counters().get("read", 0) == len(records))
         found = stream.stream.warnings()
         assert [found[key] for key in sorted(found)] == expected, stream.report()

@@ -251,7 +251,7 @@ def write_story(settings):
     ]
     producer.flush()
     for future in sent:
-        future.get(timeout=10)
+        future.get(timeout=60)
     producer.close()
 
 
@@ -262,7 +262,8 @@ def once(settings, width=140):
 
 
 @pytest.mark.broker
-def test_one_snapshot_of_the_topics(settings):
+def test_one_snapshot_of_the_topics(settings, monkeypatch):
+    monkeypatch.setattr("streams.watch.ANSWER_MAX_MS", 60_000)
     settings = settings.model_copy(update={"partitions": PARTITIONS})
     page = once(settings)
     assert "waiting: no topic" in page
@@ -295,6 +296,7 @@ def test_the_command_prints_plain_text_without_a_terminal(settings):
         "watch",
         CLV_DRIFT_BOOTSTRAP_SERVERS=settings.bootstrap_servers,
         CLV_DRIFT_TOPIC_PREFIX=settings.topic_prefix,
+        CLV_DRIFT_BROKER_WAIT_S="60",
     )
     assert ended.returncode == ExitCode.OK, ended.stderr
     assert "clv-drift topics" in ended.stdout

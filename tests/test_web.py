@@ -40,7 +40,7 @@ def endless(_):
 def waiting(_):
     def chunks():
         yield b"first"
-        threading.Event().wait(20)
+        threading.Event().wait(60)
 
     return Stream(chunks())
 
@@ -63,7 +63,7 @@ class Site:
         )
 
     def get(self, path, method="GET", **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
@@ -72,7 +72,7 @@ class Site:
         return self.get(path, **headers)[0]
 
     def raw(self, *lines):
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         connection.sendall("\r\n".join(lines).encode())
         return connection
 
@@ -171,7 +171,7 @@ def test_a_reader_that_takes_nothing_is_dropped(site, monkeypatch):
     one = site()
     with one.raw("GET /endless HTTP/1.1", "Host: localhost", "", "") as slow:
         assert slow.recv(12) == b"HTTP/1.0 200"
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while one.get("/few")[0] != 200:
             assert time.monotonic() < until
             time.sleep(0.2)
@@ -183,22 +183,25 @@ def test_a_request_that_takes_for_ever_is_ended(site, monkeypatch):
     drip = one.raw("GET / HTTP/1.1", "X: ")
     began = time.monotonic()
     with suppress(OSError):
-        while time.monotonic() - began < 8:
+        while time.monotonic() - began < 28:
             drip.sendall(b"x")  # one byte at a time keeps the socket's own timeout away
             time.sleep(0.2)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
 
 
-def test_connections_are_limited(site):
+def test_connections_are_limited(site, monkeypatch):
+    monkeypatch.setattr(web_server._Handler, "timeout", 60.0)
     one = site()
     held = [one.raw("GET / HTTP/1.1", "X: ") for _ in range(CONNECTIONS_MAX)]
-    time.sleep(0.3)
     with pytest.raises((ConnectionError, http.client.HTTPException)):
-        one.get("/")
+        one.get("/")  # they are taken in their order
     for connection in held:
         connection.close()
-    time.sleep(0.3)
-    assert one.status("/") == 200
+    until, status = time.monotonic() + 25, None
+    while status != 200:
+        assert time.monotonic() < until
+        with suppress(ConnectionError, http.client.HTTPException):
+            status = one.status("/")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class Office:
             self.intake.note(TOPIC, self.offset, value)
             self.offset += 1
 
-    def deliver(self, until, *, timeout_s: float = 15.0, jitter: float = 0.02) -> None:
+    def deliver(self, until, *, timeout_s: float = 60.0, jitter: float = 0.02) -> None:
         """Run a task for each endpoint until `until()`; the pauses are `jitter` of their bounds."""
 
         async def run() -> None:
@@ -200,19 +200,24 @@ def test_past_the_horizon_a_delivery_is_dead_and_the_next_one_goes(tmp_path):
 
 def test_a_slow_and_a_dead_endpoint_hold_nobody_up(tmp_path):
     def slow(_handler):
-        time.sleep(5)
+        time.sleep(60)
 
     events = [drift_event(n) for n in range(10)]
     nobody = f"http://127.0.0.1:{free_port()}/"
     with (
         receiving() as quick,
         receiving(*[slow] * 10) as late,
-        office(tmp_path, a=at(late, timeout_s=1), b=at(late, url=nobody), c=at(quick)) as it,
+        office(
+            tmp_path,
+            a=at(late, timeout_s=1),
+            b=at(late, url=nobody),
+            c=at(quick),
+            d=at(late, timeout_s=60),
+        ) as it,
     ):
         it.put(*events)
-        started = time.monotonic()
         it.deliver(lambda: len(quick.got) == 10 and it.tries("a", "again") and it.tries("b", "again") > 2)
-        assert quick.got[-1].at - started < 1.0
+        assert not it.tries("d", "again"), "its first try is still under way"
         assert quick.ids == [event["id"] for event in events]
         problems = {name: it.store.head(name).problem for name in "ab"}
         assert problems == {"a": "no answer within 1 s", "b": "no connection: Connection refused"}
@@ -448,7 +453,7 @@ def test_the_example_receiver_takes_each_event_once_and_what_is_genuine(tmp_path
             it.deliver(it.is_empty)
     finally:
         process.terminate()
-        said, _ = process.communicate(timeout=10)
+        said, _ = process.communicate(timeout=60)
         os.environ.pop("OTHER_SECRET", None)
     assert [json.loads(line)["id"] for line in said.splitlines()] == [event["id"] for event in events]
 

@@ -14,7 +14,7 @@ from streams import cloudevents
 from streams.draft import CHANGED, DETECTED, RESOLVED
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 @dataclass
