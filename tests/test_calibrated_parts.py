@@ -104,7 +104,7 @@ def test_growth_is_found_and_continued():
     noise = np.random.default_rng(3).normal(0, 0.02, 24)
     trend = Trend.of(5 + 0.03 * np.arange(24) + noise)
     assert trend.slope == pytest.approx(0.03, abs=0.003)
-    grown, error = trend.at(np.array([11.5, 31.5, -8.5]))
+    grown, error = trend.over(np.array([0.0, 20.0, -20.0]))
     assert grown == pytest.approx([0, 0.6, -0.6], abs=0.06)
     # The least-squares error of a slope, twenty hops from the middle on either side.
     assert error == pytest.approx(np.array([0, 20, 20]) * 0.02 / np.sqrt(24 * (24**2 - 1) / 12), rel=0.4)
@@ -119,7 +119,7 @@ def test_noise_is_no_growth():
 def test_neither_a_constant_nor_a_slope_within_its_error_is_growth():
     hops = np.array([0.0, 100.0])
     for logs in (np.full(20, 4.0), 4 + 0.01 * np.arange(20) + 0.2 * (-1.0) ** np.arange(20)):
-        grown, error = Trend.of(logs).at(hops)
+        grown, error = Trend.of(logs).over(hops)
         assert grown.tolist() == error.tolist() == [0.0, 0.0]
 
 
@@ -603,7 +603,7 @@ def test_strengths_of_one_sided_statistics_are_never_negative(moved, hop):
 
 
 def test_the_mean_of_chance_has_no_strength(calibration):
-    middle = int(calibration.trend.middle)
+    middle = int(calibration.circle.middles(STATISTICS).mean())
     strengths = calibration.strengths(calibration.mean, middle)
     steady = np.array([statistic.kind is not Kind.COUNT for statistic in STATISTICS])
     assert strengths[steady].tolist() == [0.0] * int(steady.sum())
@@ -615,6 +615,22 @@ def test_growth_is_expected_to_go_on():
     number = [statistic.name(SCALE) for statistic in STATISTICS].index("count/customers/1")
     grown = growing.mean.copy()
     grown[number] += growing.trend.slope * 20
-    hop = round(growing.trend.middle + 20 + 1)
+    hop = 32  # the last week of its window lies 20 hops after the middle of the reference, 11.5
     assert abs(growing.strengths(grown, hop)[number]) < 0.1
     assert growing.strengths(growing.mean, hop)[number] < -growing.threshold / 2
+
+
+def test_growth_is_read_off_weeks_in_their_order():
+    growing = calibrated(random_reference(7, hops=24, customers=2_000, growth=0.08))
+    # Orders grow by 8% a week, customers by less, for some come twice; one week out of its place shows.
+    assert 0.05 < growing.trend.slope < 0.08
+    assert growing.trend.error < growing.trend.slope / 20
+
+
+def test_levels_lie_in_the_middle_of_what_they_are_read_from():
+    found = dict(zip((statistic.name(SCALE) for statistic in SUMS), circle().middles(SUMS), strict=True))
+    # Windows of three weeks end after 3 to 12 of the 12 weeks; with the base before them after 6 to 12.
+    assert found["count/customers/3"] == (3 + 12) / 2 - 2 == (HOPS - 1) / 2
+    assert found["count/customers/1"] == (HOPS - 1) / 2
+    assert found["count/arrivals/3"] == found["share/retained/3"] == (6 + 12) / 2 - 2
+    assert found["count/arrivals/2"] == found["count/returning/2"] == (5 + 12) / 2 - 1.5

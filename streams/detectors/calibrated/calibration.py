@@ -60,11 +60,16 @@ class Calibration:
 
         Signed: negative where a statistic is smaller than expected. One-sided ones are never negative.
         """
-        lengths = np.array([self.circle.scale[statistic.scale] for statistic in STATISTICS])
-        expected, error = self.trend.at(hop - (lengths + 1) / 2)
+        expected, error = self.trend.over(hop - self._level_hops)
         shift, spread = _COUNTED * expected, _COUNTED * error
         z = (values - self.mean - shift) / np.hypot(self.deviation, spread)
         return np.where(_ONE_SIDED, np.maximum(z, 0.0), z) / self.rare
+
+    @cached_property
+    def _level_hops(self) -> Floats:
+        """After how many hops a window would have the middle of those that its level was read from."""
+        lengths = np.array([self.circle.scale[statistic.scale] for statistic in STATISTICS])
+        return self.circle.middles(STATISTICS) + (lengths + 1) / 2
 
     def false_alarm_probability(self, strength: float) -> float:
         """Return how probable it is that `horizon` windows without drift reach `strength` at least once."""
@@ -127,7 +132,8 @@ def calibrate(
         hops=reference.hops,
         horizon=horizon,
         threshold=largest.quantile((1 - false_alarm_rate) ** (reference.hops / horizon)),
-        trend=Trend.of(series[:, SUMS.index(Statistic(Kind.COUNT, CUSTOMERS, SHORT))]),
+        # The first window of the circle ends with the last week.
+        trend=Trend.of(np.roll(series[:, SUMS.index(Statistic(Kind.COUNT, CUSTOMERS, SHORT))], -1)),
         seed=seed,
         customers=reference.customers,
         customers_in_all=in_all,

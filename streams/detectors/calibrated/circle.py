@@ -92,11 +92,8 @@ class Circle:
         weeks that it sets apart lie closer together. What sets customers or products beside themselves is
         not touched by that.
         """
-        hops = len(self.contributions)
-        ends = np.arange(hops)[:, None]
         reach = [self._reach(statistic) for statistic in statistics]
-        # The window that ends before hop 0 is the last one of the reference.
-        return np.where(ends == 0, hops, ends) >= np.array(reach)
+        return self._ends()[:, None] >= np.array(reach)
 
     def _reach(self, statistic: Statistic) -> int:
         """Return how many hops back a statistic looks, as far as it matters that they follow each other."""
@@ -104,6 +101,19 @@ class Circle:
             return 0
         looks_before = statistic.feature in {ARRIVALS, RETURNING, RETAINED}
         return self.scale[statistic.scale] + (self.base_length if looks_before else 0)
+
+    def middles(self, statistics: Sequence[Statistic]) -> Floats:
+        """Return the middle of the windows that are `in_time`, in hops from that of the first hop."""
+        ends = self._ends()[:, None]
+        seen = self.in_time(statistics)
+        lengths = np.array([self.scale[statistic.scale] for statistic in statistics])
+        middles: Floats = (ends * seen).sum(axis=0) / seen.sum(axis=0) - (lengths + 1) / 2
+        return middles
+
+    def _ends(self) -> Ints:
+        """Return before which hop each window ends, from 1 on; that before hop 0 is the reference's last."""
+        hops = len(self.contributions)
+        return np.concatenate([[hops], np.arange(1, hops)])
 
     def level(self, sums: Floats) -> Floats:
         """Return the mean of sums (..., hops, 2 x statistics) over the windows that are `in_time`."""

@@ -11,18 +11,17 @@ SIGNIFICANT_ERRORS = 4.0  # standard errors that a slope must have to be believe
 
 @dataclass(frozen=True)
 class Trend:
-    """A straight line through the logs of weekly counts: growth a hop, its standard error, its middle."""
+    """The slope of a straight line through the logs of weekly counts: growth a hop, its standard error."""
 
     slope: float
     error: float
-    middle: float
 
     @staticmethod
     def of(logs: Floats) -> "Trend":
-        """Return the least-squares line through `logs`, one a hop; none where it may be chance.
+        """Return the least-squares line through `logs`, one a hop in order; none where it may be chance.
 
         >>> trend = Trend.of(np.log(100 * 1.02 ** np.arange(20)))
-        >>> trend.at(np.array([30.0]))[0].round(3).tolist()
+        >>> trend.over(np.array([20.5]))[0].round(3).tolist()
         [0.406]
         """
         hops = np.arange(len(logs), dtype=np.float64)
@@ -32,10 +31,9 @@ class Trend:
         rest = logs - logs.mean() - slope * centred
         error = float(np.sqrt(rest @ rest / (len(logs) - 2) / squares))
         if abs(slope) <= SIGNIFICANT_ERRORS * error:
-            return Trend(0.0, 0.0, float(hops.mean()))
-        return Trend(slope, error, float(hops.mean()))
+            return Trend(0.0, 0.0)
+        return Trend(slope, error)
 
-    def at(self, hop: Floats) -> tuple[Floats, Floats]:
-        """Return growth in logs from the middle of the reference to each `hop`, and its standard error."""
-        away = hop - self.middle
-        return self.slope * away, self.error * np.abs(away)
+    def over(self, hops: Floats) -> tuple[Floats, Floats]:
+        """Return growth in logs over numbers of hops, and its standard error."""
+        return self.slope * hops, self.error * np.abs(hops)
