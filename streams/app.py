@@ -38,6 +38,7 @@ from streams.model_cache import ModelCache
 from streams.offsets import commit_offsets
 from streams.roles import Role
 from streams.settings import Settings
+from streams.stalls import LOOK_S, StallWatch
 from streams.topics import catalogue
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Worker:
         self._loading: dict[TP, asyncio.Task[Any]] = {}  # the newest load of a partition
         self._changing: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)  # its owner comes or goes
         self.app = faust_app(settings, role, self.gate)
+        self._stalls = StallWatch(self.gate, self._read_offsets, self._highwater, self._fetch_after)
 
     # -- life -----------------------------------------------------------------
 
@@ -73,6 +75,7 @@ class Worker:
         self.producer = await start_producer(self.settings)
         self.metrics.partitions = self._partition_views
         self.gate.on_hole = lambda tp: self.spawn(self._seek_expected(tp))
+        self.spawn(self._watch_stalls())
 
     async def stop(self) -> None:
         """Give everything back; nothing that was spawned goes on."""
@@ -256,6 +259,34 @@ class Worker:
         if expected is not None:
             await self._seek(tp, expected)
 
+    # -- records that arrive nowhere -------------------------------------------
+
+    async def _watch_stalls(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._stalls.look()
+
+    def _read_offsets(self) -> dict[TP, int]:
+        """Return how far the owners that may take batches are."""
+        offsets = {
+            tp: shard.state.read_offset for tp, shard in self.shards.items() if shard.state is not None
+        }
+        if self.evaluate is not None:
+            offsets[owner_tp(self.settings)] = self.evaluate.read_offset
+        if self.compare is not None:
+            offsets[compare_tp(self.settings)] = self.compare.read_offset
+        return offsets
+
+    def _highwater(self, tp: TP) -> int | None:
+        consumer = self.app.consumer
+        return consumer.highwater(tp) if tp in consumer.assignment() else None
+
+    def _fetch_after(self, tp: TP, read_offset: int) -> None:
+        if tp in self.shards and self.gate.expected(tp) != read_offset + 1:
+            self.shards[tp].holes += 1
+        self.gate.open(tp, read_offset)
+        self.spawn(self._seek(tp, read_offset + 1))
+
     # -- agents ---------------------------------------------------------------
 
     async def ingest(self, stream: Any) -> None:
@@ -263,17 +294,20 @@ class Worker:
         async for batch in stream.noack():
             shard = self.shards.get(batch.tp)
             if shard is not None:
-                await shard.take(batch)
+                with self._stalls.taking(batch.tp.topic):
+                    await shard.take(batch)
 
     async def evaluate_windows(self, stream: Any) -> None:
         """Evaluate the windows that snapshot messages make whole."""
         async for batch in stream.noack():
-            await self._take(self.evaluate, batch)
+            with self._stalls.taking(batch.tp.topic):
+                await self._take(self.evaluate, batch)
 
     async def compare_windows(self, stream: Any) -> None:
         """Run Evidently on evaluated windows."""
         async for batch in stream.noack():
-            await self._take(self.compare, batch)
+            with self._stalls.taking(batch.tp.topic):
+                await self._take(self.compare, batch)
 
     async def _take(self, owner: EvaluateOwner | CompareOwner | None, batch: Batch) -> None:
         """Hand a batch to its owner; after a failure that one is loaded anew: what it held is half-done."""

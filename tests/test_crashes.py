@@ -152,6 +152,21 @@ def test_the_broker_goes_and_comes_back(short, source, tmp_path, own_kafka, harm
         stream.check(Expected(source, there, tmp_path / "backfill"), duplicates=None, revived=worker)
 
 
+def test_every_batch_is_lost_once_on_its_way(short, source, tmp_path):
+    """Faust may drop what it fetched while partitions move; at the end of a log no later record tells."""
+    with harmed(short, tmp_path / "logs") as stream:
+        stream.stream.replay(*replay_in(3)[1:])
+        worker = stream.lossy_worker()
+        stream.check(Expected(source, short, tmp_path / "backfill"))
+        said = worker.log_path.read_text()
+        for topic in (
+            catalogue(short).transactions,
+            catalogue(short).snapshots,
+            catalogue(short).evaluations,
+        ):
+            assert f"of {topic.name} 0" in said, stream.report()
+
+
 @pytest.mark.parametrize("role", ["all", "ingest"])
 def test_a_worker_that_lost_its_broker_can_be_stopped(short, tmp_path, own_kafka, role):
     own_kafka.start()
