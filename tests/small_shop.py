@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from producers import scenarios
@@ -37,6 +38,11 @@ def short_settings(**changes) -> Settings:
 
 def shop(*inject: str, text: str = SHOP) -> Input:
     return synthetic_input(text, [scenarios.parse(change) for change in inject])
+
+
+def rows_before(source: Input, date: str) -> int:
+    """Return how many rows of `source` lie before `date` (as in 2011-03-28): a `--limit` of a replay."""
+    return sum(1 for _ in takewhile(lambda item: item[1]["InvoiceDate"] < date, source.lines()))
 
 
 def write_csv(path: Path, source: Input) -> Path:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from kafka import KafkaProducer
 from page_browser import browsing
-from small_shop import SHORT
+from small_shop import SHORT, rows_before, shop
 from stream_run import running
 
 from streams import cloudevents
@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
 SHOP = "customers=2000,days=133,seed=3"
 DRIFT = "price:+60%@2011-03-28"
 WINDOW_S = 0.3  # of wall time
+REPLAY = ("--synthetic", SHOP, "--inject", DRIFT, "--speed", str(round(7 * 86_400 / WINDOW_S)))
 WINDOWS = 1_000
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\u202e'\"&"
 
@@ -54,7 +55,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stream(browser, bootstrap_servers, tmp_path_factory):
-    """A worker with its page in the browser since before the first line; the replay goes on."""
+    """A worker with its page in the browser since before the first line; the first two months are in."""
     home = tmp_path_factory.mktemp("page")
     port = free_port()
     settings = settings_of(bootstrap_servers, home, "page", worker_port=port)
@@ -64,8 +65,7 @@ def stream(browser, bootstrap_servers, tmp_path_factory):
         stream.url = f"http://127.0.0.1:{port}/"
         stream.wait_for(lambda: answers(f"{stream.url}readyz"))
         browser.open(stream.url)
-        speed = str(round(7 * 86_400 / WINDOW_S))
-        stream.start("replay", "--synthetic", SHOP, "--inject", DRIFT, "--speed", speed)
+        stream.replay(*REPLAY, "--limit", str(rows_before(shop(DRIFT, text=SHOP), "2011-02-01")), "--no-end")
         yield stream
 
 
@@ -87,6 +87,7 @@ def test_the_page_grows_while_lines_arrive(browser, stream):
     browser.run("window.loadedOnce = true;")
     browser.wait_for(lambda: browser.text("#connection") == "live")
     first = browser.wait_for(lambda: windows(browser))
+    stream.start("replay", *REPLAY, "--resume")
     browser.wait_for(lambda: windows(browser) >= first + 5)
     assert browser.run("return window.loadedOnce;")
     assert "warming" in browser.text("#legend")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from observed_run import Observed, observing, tool
-from small_shop import SHORT, shop
+from small_shop import SHORT, rows_before, shop
 from stream_run import StreamRun, backfilled, running
 from test_grafana import promql_of, variables_filled
 from test_prometheus import metrics_of, rules
@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(1500)]
 SHOP = "customers=2000,days=200,seed=3"
 # Prices rise for five weeks and then fall to where they were: the drift is confirmed, and resolved.
 DRIFT = ("price:+60%@2011-03-28", "price:-38%@2011-05-02")
-WINDOW_S = 1.5  # of wall time: a confirmed drift lasts for several scrapes
+PAUSE = "2011-05-02"  # lines wait here until the alert fires and another worker has taken over
+WINDOW_S = 1.0  # of wall time
 # Windows of the calibrated detector's real lengths, from a file: its causes name same customers and products.
 CALIBRATED = {
     "reference_weeks": 22,
@@ -118,8 +119,8 @@ def _played(observed: Observed, stream: StreamRun, settings: Settings, ports: li
     stream.start("retrain", "--port", str(settings.retrain_port))
     observed.wait_for(lambda: len(observed.query('up{job=~"worker|retrain"} == 1')) == 4, 180)
     inject = [word for drift in DRIFT for word in ("--inject", drift)]
-    speed = str(round(7 * 86_400 / WINDOW_S))
-    replay = stream.start("replay", "--synthetic", SHOP, *inject, "--speed", speed)
+    replay = ("--synthetic", SHOP, *inject, "--speed", str(round(7 * 86_400 / WINDOW_S)))
+    stream.replay(*replay, "--limit", str(rows_before(shop(*DRIFT, text=SHOP), PAUSE)), "--no-end")
 
     def firing() -> bool:
         return observed.query(f'ALERTS{{alertname="{ALERT}", alertstate="firing", topic="{TOPIC}"}}') != []
@@ -143,7 +144,7 @@ def _played(observed: Observed, stream: StreamRun, settings: Settings, ports: li
     before = owner_besides()
     workers[before].process.kill()
     after = owner_besides(before)
-    assert replay.process.wait(300) == 0, stream.words()
+    stream.replay(*replay, "--resume")
     observed.wait_for(stream.ended, 300)
     observed.wait_for(lambda: not firing(), 180)
     return Seen(observed, stream, began, time.time(), {"before": before, "after": after})
