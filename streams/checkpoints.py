@@ -87,10 +87,9 @@ def load(
 
     Raises StateUnusableError if its settings differ from `config` or a record that it needs is missing.
     """
-    heads = [int(match[1]) for match in map(_KEY.fullmatch, records) if match and match[2] == b"head"]
-    if not heads:
+    number = newest_number(records)
+    if number is None:
         return None
-    number = max(heads)
     try:
         key = _key(number, "head")
         head = msgspec.msgpack.decode(_unseal(key, records[key]))
@@ -114,6 +113,44 @@ def load(
         raise StateUnusableError(
             f"checkpoint {number} of partition {partition} is damaged or incomplete: {exc!r}"
         ) from exc
+
+
+def renamed(records: Mapping[bytes, bytes], name: str, other: str) -> list[StateRecord]:
+    """Return the records that give a customer another name in the newest state among `records`.
+
+    Empty where the customer is not in it. They must be written all or none: a block may have several pieces.
+    Raises StateUnusableError if a record that is needed is missing or damaged.
+    """
+    number = newest_number(records)
+    if number is None:
+        return []
+    changed: list[StateRecord] = []
+    try:
+        head = msgspec.msgpack.decode(_unseal(_key(number, "head"), records[_key(number, "head")]))
+        for kind in ("lines", "lifetime"):
+            for entry in head[kind]:
+                n, count = entry
+                block = msgspec.msgpack.decode(_gather(records, n, kind, count))
+                texts = block["customer"]["texts"] if kind == "lines" else block["id"]
+                if name not in texts:
+                    continue
+                texts[texts.index(name)] = other
+                pieces = list(_pieces(_seal(_key(n, kind), msgspec.msgpack.encode(block))))
+                entry[1] = len(pieces)
+                changed += [(_key(n, kind, i), piece) for i, piece in enumerate(pieces)]
+                changed += [(_key(n, kind, i), None) for i in range(len(pieces), count)]
+    except (*_DAMAGE, KeyError, IndexError, TypeError, AttributeError) as exc:
+        raise StateUnusableError(f"checkpoint {number} is damaged or incomplete: {exc!r}") from exc
+    if changed:
+        key = _key(number, "head")
+        changed.append((key, _seal(key, msgspec.msgpack.encode(head))))
+    return changed
+
+
+def newest_number(records: Iterable[bytes]) -> int | None:
+    """Return the number of the newest checkpoint among the keys of a state topic, None without one."""
+    matches = (match for match in map(_KEY.fullmatch, records) if match and match[2] == b"head")
+    return max((int(match[1]) for match in matches), default=None)
 
 
 def newest_head(records: Iterable[StateRecord]) -> dict[str, Any] | None:

@@ -147,6 +147,14 @@ def scores(
 def erase(
     customer: Annotated[str, typer.Argument(help="The customer's id, as the shop has it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--everywhere",
+            help="In checkpoints, snapshots and rows too, where another name takes the customer's place;"
+            " workers and scores processes must be stopped.",
+        ),
+    ] = False,
 ) -> None:
     """Erase a customer's score for good, and say where else they stand and until when."""
     from rich.console import Console
@@ -155,18 +163,23 @@ def erase(
     from streams import logs
     from streams.broker_errors import quiet_clients
     from streams.erase_report import report
+    from streams.rename import rename
     from streams.settings import load_settings
 
     settings = load_settings()
     logs.configure(settings, process="erase")
     with quiet_clients():
         found = erasing.look(settings, customer)
-        for part in report(settings, found):
+        for part in report(settings, found, everywhere=everywhere):
             Console(soft_wrap=True).print(part, highlight=False)
         if not yes:
-            typer.confirm("Erase the score, for good?", abort=True)
+            typer.confirm("Erase this, for good?" if everywhere else "Erase the score, for good?", abort=True)
+        # First what may be refused.
+        count = rename(settings, found.name) if everywhere else 0
         erasing.erase(settings, found)
     typer.echo("erased: the score; the customer is not scored again")
+    if everywhere:
+        typer.echo(f"{count:,} records written anew under a name that leads to nobody")
 
 
 def rights(

@@ -6,8 +6,6 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
@@ -22,9 +20,9 @@ from streams.errors import ExitCode, UserError
 from streams.grid import iso
 from streams.kafka_access import python_client
 from streams.settings import Settings
-from streams.snapshots import decode_chunk
+from streams.snapshots import named
 from streams.state_config import StateConfig
-from streams.topic_reader import read_all
+from streams.topic_reader import read_all, read_live
 from streams.topics import catalogue
 from streams.transactions import canonical_customer_id
 from streams.vocabulary import Vocabulary
@@ -40,6 +38,7 @@ class Held:
     place: str
     count: int  # of records, messages or files; of states, the partitions
     until: str
+    renamed: bool = False  # whether `streams.rename` can put another name there
 
 
 @dataclass(frozen=True)
@@ -104,15 +103,21 @@ def _behind(settings: Settings, name: str, last_time: int | None) -> Iterator[He
         states,
         f"the lines: {days} days of event time after the last one{gone}; the sums of a lifetime: as long as"
         " the topic",
+        renamed=True,
     )
-    chunks = _chunks(read_all(settings, topics.snapshots.name), name)
-    yield Held(topics.snapshots.name, chunks, "as long as the topic: past windows are compared with")
+    chunks = _chunks(read_live(settings, topics.snapshots.name).values(), name)
+    yield Held(
+        topics.snapshots.name, chunks, "as long as the topic: past windows are compared with", renamed=True
+    )
     rows = sum(
-        _chunks(read_all(settings, topics.rows.name, partition), name)
+        _chunks(read_live(settings, topics.rows.name, partition).values(), name)
         for partition in range(settings.partitions)
     )
     yield Held(
-        topics.rows.name, rows, f"the first window {days} days after the last line{gone}, then compaction"
+        topics.rows.name,
+        rows,
+        f"the first window {days} days after the last line{gone}, then compaction",
+        renamed=True,
     )
     versions = ", ".join(_references(settings, name))
     yield Held(
@@ -178,12 +183,7 @@ def _is(settings: Settings, told: object, name: str) -> bool:
 
 
 def _in_state(settings: Settings, partition: int, name: str) -> bool:
-    live: dict[bytes, bytes] = {}
-    for record in read_all(settings, catalogue(settings).state.name, partition):
-        if record.value is None:
-            live.pop(record.key, None)
-        else:
-            live[record.key] = record.value
+    live = read_live(settings, catalogue(settings).state.name, partition)
     try:
         stored = load(partition, StateConfig.of(settings), live)
     except StateUnusableError as exc:
@@ -191,17 +191,9 @@ def _in_state(settings: Settings, partition: int, name: str) -> bool:
     return stored is not None and name in stored[0].words.customers
 
 
-def _chunks(records: Iterable[Any], name: str) -> int:
+def _chunks(held: Iterable[bytes], name: str) -> int:
     """Return how many messages of rows or lines name the customer; one that is none is passed over."""
-    count = 0
-    for record in records:
-        try:
-            table = decode_chunk(record.value or b"").table
-        except ValueError:
-            continue
-        ids = pc.cast(table["CustomerID"], pa.string())
-        count += bool(pc.any(pc.equal(ids, name)).as_py())
-    return count
+    return sum(named(value, name) for value in held)
 
 
 def _references(settings: Settings, name: str) -> Iterator[str]:

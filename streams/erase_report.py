@@ -9,7 +9,7 @@ from streams.erase import Findings
 from streams.settings import Settings
 
 
-def report(settings: Settings, found: Findings) -> Iterator[Table | Text]:
+def report(settings: Settings, found: Findings, *, everywhere: bool) -> Iterator[Table | Text]:
     """Yield what can be erased, what cannot, and when that will be gone."""
     scored = ", ".join(map(str, found.scored_in))
     yield Text(
@@ -17,11 +17,18 @@ def report(settings: Settings, found: Findings) -> Iterator[Table | Text]:
         if scored
         else "no score stands; the customer will not be scored"
     )
-    if not found.held:
+    renamed = [held for held in found.held if everywhere and held.renamed]
+    if renamed:
+        yield Text(
+            "to stand under a name that leads to nobody: "
+            + ", ".join(f"{held.place} ({held.count:,})" for held in renamed)
+        )
+    rest = [held for held in found.held if held not in renamed]
+    if not rest:
         yield Text("nothing else holds the customer")
         return
     table = Table("not erased", "records", "gone with", box=None, pad_edge=False)
-    for held in found.held:
+    for held in rest:
         table.add_row(Text(held.place), f"{held.count:,}", Text(held.until))
     yield table
     yield Text(

@@ -95,7 +95,7 @@ class EvaluateOwner:
         await self.decisions.load()
         if self.comparisons is not None:
             await self.comparisons.load()
-        snapshots, end = await read_to_end(self.settings, self.topics.snapshots.name)
+        snapshots, end = await read_to_end(self.settings, self.topics.snapshots.name, committed=True)
         self.read_offset = end - 1
         for record in snapshots:
             self._note_snapshot(record.value)

@@ -81,7 +81,7 @@ class Shard:
         await self._drop()
         topics = catalogue(self.settings)
         config = StateConfig.of(self.settings)
-        records, _ = await read_to_end(self.settings, topics.state.name, self.tp.partition)
+        records, _ = await read_to_end(self.settings, topics.state.name, self.tp.partition, committed=True)
         live: dict[bytes, bytes] = {}
         for record in records:
             if record.value is None:

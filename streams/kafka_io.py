@@ -40,8 +40,10 @@ async def start_producer(settings: Settings) -> AIOKafkaProducer:
 
 
 @asynccontextmanager
-async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+async def reader(settings: Settings, *, committed: bool = False) -> AsyncIterator[AIOKafkaConsumer]:
     """Give a consumer without a group and without an assignment.
+
+    `committed` leaves out what transactions wrote that are open or came to nothing.
 
     Assign and seek without an `await` between: `stop` of aiokafka 0.14 hangs while the consumer still looks
     for a position to start from.
@@ -54,6 +56,7 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=10 * MIB,
+        isolation_level="read_committed" if committed else "read_uncommitted",
     )
     await consumer.start()
     try:
@@ -73,12 +76,17 @@ async def until_loaded(load: Callable[[], Awaitable[Loaded]]) -> Loaded:
 
 
 async def read_to_end(
-    settings: Settings, topic: str, partition: int = 0, *, start: int | None = None
+    settings: Settings,
+    topic: str,
+    partition: int = 0,
+    *,
+    start: int | None = None,
+    committed: bool = False,
 ) -> tuple[list[Any], int]:
     """Return a partition's records from `start` (None: the beginning), and the offset after the last."""
     tp = TopicPartition(topic, partition)
     records: list[Any] = []
-    async with reader(settings) as consumer:
+    async with reader(settings, committed=committed) as consumer:
         end = (await consumer.end_offsets([tp]))[tp]
         begin = (await consumer.beginning_offsets([tp]))[tp]
         position = begin if start is None else max(start, begin)

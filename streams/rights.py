@@ -8,8 +8,9 @@ from streams.roles import Role
 from streams.settings import Settings
 from streams.topics import TopicSpec, catalogue
 
-Kind = Literal["topic", "group", "cluster"]
+Kind = Literal["topic", "group", "transactional-id", "cluster"]
 CLUSTER = "kafka-cluster"
+RENAMING = "clv-drift-erase"  # transactional id of `erase --everywhere`
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,16 @@ def rights_of(process: str, settings: Settings) -> list[Right]:
     found += [Right("group", settings.topic(name), ("Read",)) for name in groups]
     if process == "topics":
         found.append(Right("cluster", CLUSTER, ("Create",)))
+    if process == "erase":
+        found += [Right("group", name, ("Describe",)) for name in holders(settings)]
+        found.append(Right("transactional-id", settings.topic(RENAMING), ("Describe", "Write")))
     return found
+
+
+def holders(settings: Settings) -> list[str]:
+    """Return the groups whose members hold customers in memory and write them back."""
+    needs = _needs(settings)
+    return [settings.topic(name) for process in ("worker", "scores") for name in needs[process][2]]
 
 
 # Those that compare every topic with the catalogue.
@@ -76,7 +86,7 @@ def _needs(settings: Settings) -> dict[str, tuple[list[TopicSpec], list[TopicSpe
         "watch": ([*page, t.transactions], [], []),
         "erase": (
             [t.transactions, t.dead_letters, t.state, t.snapshots, t.rows, t.scores],
-            [t.scores],
+            [t.scores, t.state, t.snapshots, t.rows],
             [],
         ),
         "model": ([t.evaluations, t.models, t.snapshots], [t.models], []),

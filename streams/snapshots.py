@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Meta
 
 from models.features import FEATURES_VERSION
@@ -110,6 +111,38 @@ def decode_chunk(value: bytes) -> Chunk:
         )
     except (pa.ArrowException, OSError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         raise ValueError(f"not a snapshot message: {exc!r}") from exc
+
+
+def named(value: bytes, name: str) -> bool:
+    """Whether a customer of that name is in a message of rows or lines; one that is none has nobody."""
+    try:
+        ids = decode_chunk(value).table["CustomerID"]
+    except ValueError:
+        return False
+    return bool(pc.any(pc.equal(ids.cast(pa.string()), name)).as_py())
+
+
+def renamed(value: bytes, name: str, other: str) -> bytes:
+    """Return a message in which a customer has another name, and all else is as it was.
+
+    Raises ValueError on bytes that are no message.
+    """
+    chunk = decode_chunk(value)
+    place = chunk.table.column_names.index("CustomerID")
+    column = chunk.table.column(place)
+    if pa.types.is_dictionary(column.type):
+        parts = [
+            pa.DictionaryArray.from_arrays(part.indices, _replaced(part.dictionary, name, other))
+            for part in column.chunks
+        ]
+        column = pa.chunked_array(parts, column.type)
+    else:
+        column = _replaced(column, name, other)
+    return _to_bytes(chunk.table.set_column(place, "CustomerID", column), chunk.meta)
+
+
+def _replaced(texts: Any, name: str, other: str) -> Any:
+    return pc.if_else(pc.equal(texts, name), other, texts)
 
 
 class _Head(msgspec.Struct, frozen=True):

@@ -18,8 +18,25 @@ SILENCE_MAX_S = 30.0
 POLL_MS = 500
 
 
-def read_all(settings: Settings, topic: str, partition: int = 0) -> Iterator[ConsumerRecord]:
+def read_live(settings: Settings, topic: str, partition: int = 0) -> dict[bytes, bytes]:
+    """Return what a compacted partition holds: the newest value of each key that has one, by age.
+
+    What a transaction wrote that came to nothing does not count. Raises UserError as `read_all` does.
+    """
+    live: dict[bytes, bytes] = {}
+    for record in read_all(settings, topic, partition, committed=True):
+        live.pop(record.key, None)
+        if record.value is not None:
+            live[record.key] = record.value
+    return live
+
+
+def read_all(
+    settings: Settings, topic: str, partition: int = 0, *, committed: bool = False
+) -> Iterator[ConsumerRecord]:
     """Yield the records that a partition holds now, in the order of the log; tombstones too (`value` None).
+
+    `committed` leaves out what transactions wrote that are open or came to nothing.
 
     `topic` is the full name (`streams.topics.catalogue`); keys and values are bytes. What is written after
     the first record was asked for is left out, so the iterator ends. Raises UserError: STATE where there is
@@ -27,7 +44,7 @@ def read_all(settings: Settings, topic: str, partition: int = 0) -> Iterator[Con
     """
     place = TopicPartition(topic, partition)
     try:
-        with _consumer(settings) as consumer:
+        with _consumer(settings, committed=committed) as consumer:
             if partition not in consumer.partitions_for_topic(topic):
                 raise UserError(
                     f"there is no topic {topic} with a partition {partition} on {settings.bootstrap_servers}",
@@ -66,12 +83,13 @@ def _until(consumer: KafkaConsumer, place: TopicPartition, end: int) -> Iterator
                 moved_at = time.monotonic()
 
 
-def _consumer(settings: Settings) -> KafkaConsumer:
+def _consumer(settings: Settings, *, committed: bool) -> KafkaConsumer:
     with connecting(settings):
         return KafkaConsumer(
             **python_client(settings),
             client_id=settings.topic("clv-drift-reader"),
             enable_auto_commit=False,
+            isolation_level="read_committed" if committed else "read_uncommitted",
             auto_offset_reset="earliest",
             bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
             max_partition_fetch_bytes=10 * MIB,

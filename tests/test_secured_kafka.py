@@ -26,7 +26,7 @@ from streams.processes import Child, environment_of, stop_all
 from streams.rights import PROCESSES, Right, commands_of, rights_of
 from streams.settings import Settings
 from streams.topic_admin import connect_check, ensure_topics
-from streams.topic_reader import read_all
+from streams.topic_reader import read_all, read_live
 from streams.topics import catalogue
 
 pytestmark = pytest.mark.broker
@@ -152,7 +152,9 @@ def test_secrets_are_in_no_text_of_the_settings(secured):
 
 def acl(principal: str, right: Right, operation: str) -> ACL:
     words = "".join(f"_{letter}" if letter.isupper() else letter for letter in operation).upper().lstrip("_")
-    pattern = ResourcePattern(ResourceType[right.kind.upper()], right.name, ACLResourcePatternType.LITERAL)
+    pattern = ResourcePattern(
+        ResourceType[right.kind.upper().replace("-", "_")], right.name, ACLResourcePatternType.LITERAL
+    )
     return ACL(principal, "*", ACLOperation[words], ACLPermissionType.ALLOW, pattern)
 
 
@@ -226,6 +228,11 @@ def test_the_listed_rights_are_enough_for_every_process(secured, tmp_path):
         assert stream.start("watch", "--once").process.wait(180) == 0, stream.words()
         again = stream.start("replay", "--synthetic", TEXT, "--speed", "max", "--resume")
         assert again.process.wait(180) == 0, stream.words()
+        stop_all(stream.children)
+        held = next(iter(read_live(stream.settings, catalogue(conf).scores.name)))
+        erased = stream.start("erase", held.decode(), "--everywhere", "--yes")
+        assert erased.process.wait(180) == 0, stream.words()
+        assert "\n0 records" not in erased.log_path.read_text(), stream.words()
     finally:
         stop_all(stream.children)
     said = "".join(child.log_path.read_text() for child in stream.children)
