@@ -7,8 +7,9 @@ from xml.sax.saxutils import escape
 from .streams import AFTER_ONSET, ONSET_WEEK
 from .summary import Row
 
-WIDTH, HEIGHT = 760, 420
-LEFT, RIGHT, TOP, BOTTOM = 60, 210, 20, 50
+WIDTH, HEIGHT = 780, 420
+LEFT, RIGHT, TOP, BOTTOM = 60, 230, 20, 50
+DOT, RING = 5, 3  # radius of a point, and by how much it shows beneath another
 OURS_COLOUR = "#1f6f8b"
 COLOURS = (
     "#c44536",
@@ -60,13 +61,18 @@ class Axes(NamedTuple):
 
 
 def alarms_against_power(rows: Sequence[Row]) -> str:
-    """Return a point a method: quiet streams with an alarm to the right, drifts found upwards."""
+    """Return a point a method: quiet streams with an alarm to the right, drifts found upwards.
+
+    Of points that coincide each one shows as a ring around the next.
+    """
     axes = Axes(0.0, 100.0)
     shapes = axes.frame(
         "quiet streams with any alarm, %", "found within 13 weeks at full strength, %", range(0, 101, 20)
     )
     shown = [row for row in rows if "full" in row.score.found]
-    for row, colour, y_key in zip(shown, _colours(shown), _key_lines(shown), strict=True):
+    places = [(row.score.alarmed_streams.share, row.score.found["full"].share) for row in shown]
+    above = [places[number + 1 :].count(place) for number, place in enumerate(places)]
+    for row, over, colour, y_key in zip(shown, above, _colours(shown), _key_lines(shown), strict=True):
         quiet, found = row.score.alarmed_streams, row.score.found["full"]
         x, y = axes.x(100 * quiet.share), axes.y(found.share)
         shapes += [
@@ -74,7 +80,7 @@ def alarms_against_power(rows: Sequence[Row]) -> str:
                 (axes.x(100 * quiet.low), y), (axes.x(100 * quiet.high), y), colour, 'stroke-opacity="0.5"'
             ),
             _line((x, axes.y(found.low)), (x, axes.y(found.high)), colour, 'stroke-opacity="0.5"'),
-            _dot(x, y, colour),
+            _dot(x, y, colour, DOT + RING * over),
             _dot(WIDTH - RIGHT + 22, y_key - 4, colour),
             _text(WIDTH - RIGHT + 34, y_key, row.name),
         ]
@@ -105,8 +111,8 @@ def _line(begin: tuple[float, float], end: tuple[float, float], colour: str, mor
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
 
 
-def _dot(x: float, y: float, colour: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
+def _dot(x: float, y: float, colour: str, radius: int = DOT) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>'
 
 
 def _text(x: float, y: float, words: str, more: str = "") -> str:
