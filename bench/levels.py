@@ -14,15 +14,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from courses.streams import Course, Watched, courses
+from courses.streams import Course, Floats, Watched, courses, nmae
 
 from models.features import DAY_S
 from models.fitted import TrainedModel, predict
 from models.holdout import is_holdout
-from models.metrics import performance
+from streams.challenge import segments
 from streams.settings import Settings
 
-Floats = npt.NDArray[np.float64]
 Segments = Callable[[pd.DataFrame, Floats], npt.NDArray[np.str_]]
 DRAW = 200  # customers of a segment at which its own level and that of all count the same
 GROUPS = 5
@@ -33,13 +32,12 @@ def everyone(rows: pd.DataFrame, _: Floats) -> npt.NDArray[np.str_]:
 
 
 def by_country(rows: pd.DataFrame, _: Floats) -> npt.NDArray[np.str_]:
-    countries = rows["Country"].to_numpy()
-    names, counts = np.unique(countries, return_counts=True)
-    return np.where(countries == names[np.argmax(counts)], "home", "abroad")
+    at_home = next(iter(segments(rows, Settings()).values()))
+    return np.where(at_home, "home", "abroad")
 
 
 def by_age(rows: pd.DataFrame, _: Floats) -> npt.NDArray[np.str_]:
-    return np.where(rows["Tenure"].to_numpy() < Settings().window_days, "new", "old")
+    return np.where(segments(rows, Settings())["new customers"], "new", "old")
 
 
 def by_prediction(_: pd.DataFrame, predicted: Floats) -> npt.NDArray[np.str_]:
@@ -65,11 +63,6 @@ def levels(segment: npt.NDArray[np.str_], spent: Floats, promised: Floats) -> di
         share = rows.sum() / (rows.sum() + DRAW)
         found[str(name)] = float(whole ** (1 - share) * own**share) if own > 0 else float(whole)
     return found
-
-
-def nmae(rows: pd.DataFrame, predicted: Floats) -> float:
-    value = performance(rows["label"], predicted, rows["SampleWeight"])["nmae"]
-    return np.nan if value is None else value
 
 
 class Levelled:

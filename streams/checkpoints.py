@@ -91,8 +91,7 @@ def load(
     if number is None:
         return None
     try:
-        key = _key(number, "head")
-        head = msgspec.msgpack.decode(_unseal(key, records[key]))
+        head = _head(records, number)
         differences = config.differences(head["config"])
         if differences:
             raise StateUnusableError(
@@ -126,7 +125,7 @@ def renamed(records: Mapping[bytes, bytes], name: str, other: str) -> list[State
         return []
     changed: list[StateRecord] = []
     try:
-        head = msgspec.msgpack.decode(_unseal(_key(number, "head"), records[_key(number, "head")]))
+        head = _head(records, number)
         for kind in ("lines", "lifetime"):
             for entry in head[kind]:
                 n, count = entry
@@ -159,18 +158,19 @@ def newest_head(records: Iterable[StateRecord]) -> dict[str, Any] | None:
     A head that was deleted later counts too: what replaced it need not be among the records. Raises
     StateUnusableError if the newest is damaged.
     """
-    heads = {
-        int(match[1]): value
-        for key, value in records
-        if value is not None and (match := _KEY.fullmatch(key)) and match[2] == b"head"
-    }
-    if not heads:
+    heads = {key: value for key, value in records if value is not None and key.endswith(b"/head")}
+    number = newest_number(heads)
+    if number is None:
         return None
-    number = max(heads)
     try:
-        return msgspec.msgpack.decode(_unseal(_key(number, "head"), heads[number]), type=dict[str, Any])
+        return _head(heads, number)
     except _DAMAGE as exc:
         raise StateUnusableError(f"the head of checkpoint {number} is damaged: {exc!r}") from exc
+
+
+def _head(records: Mapping[bytes, bytes], number: int) -> dict[str, Any]:
+    key = _key(number, "head")
+    return msgspec.msgpack.decode(_unseal(key, records[key]), type=dict[str, Any])
 
 
 def _key(number: int, kind: str, piece: int | None = None) -> bytes:

@@ -211,12 +211,5 @@ def _references(settings: Settings, name: str) -> Iterator[str]:
 
 def _scored_in(settings: Settings, name: str) -> tuple[int, ...]:
     """Return the partitions in which a score of the customer stands."""
-    topic, key, standing = catalogue(settings).scores.name, name.encode(), []
-    for partition in range(settings.partitions):
-        last = None
-        for record in read_all(settings, topic, partition):
-            if record.key == key:
-                last = record.value
-        if last is not None:
-            standing.append(partition)
-    return tuple(standing)
+    topic, key = catalogue(settings).scores.name, name.encode()
+    return tuple(p for p in range(settings.partitions) if key in read_live(settings, topic, p))

@@ -24,6 +24,7 @@ from streams.partition import Applied, PartitionState, Refused
 from streams.settings import Settings
 from streams.snapshots import encode_part, encode_rows
 from streams.state_config import Counters, StateConfig
+from streams.topic_reader import newest_values
 from streams.topics import catalogue
 from streams.withheld import shown_letter
 
@@ -82,12 +83,7 @@ class Shard:
         topics = catalogue(self.settings)
         config = StateConfig.of(self.settings)
         records, _ = await read_to_end(self.settings, topics.state.name, self.tp.partition, committed=True)
-        live: dict[bytes, bytes] = {}
-        for record in records:
-            if record.value is None:
-                live.pop(record.key, None)
-            else:
-                live[record.key] = record.value
+        live = newest_values(records)
         try:
             found = load(self.tp.partition, config, live)
         except StateUnusableError as exc:

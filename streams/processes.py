@@ -25,11 +25,21 @@ class Child:
     log_path: Path
 
     @classmethod
-    def start(cls, arguments: Sequence[str], *, env: dict[str, str], log_path: Path) -> Self:
-        """Start `clv-drift ARGUMENTS` in a session of its own, so that Ctrl-C reaches only the parent."""
+    def start(
+        cls,
+        arguments: Sequence[str],
+        *,
+        env: dict[str, str],
+        log_path: Path,
+        program: Sequence[str] = ("-m", "streams.cli"),
+    ) -> Self:
+        """Start `clv-drift ARGUMENTS` in a session of its own, so that Ctrl-C reaches only the parent.
+
+        `program` is what Python runs.
+        """
         with log_path.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", *arguments],
+                [sys.executable, *program, *arguments],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

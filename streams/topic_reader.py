@@ -1,7 +1,8 @@
 """Reading a partition from its beginning to its present end, without a group."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -23,8 +24,13 @@ def read_live(settings: Settings, topic: str, partition: int = 0) -> dict[bytes,
 
     What a transaction wrote that came to nothing does not count. Raises UserError as `read_all` does.
     """
+    return newest_values(read_all(settings, topic, partition, committed=True))
+
+
+def newest_values(records: Iterable[Any]) -> dict[bytes, bytes]:
+    """Return the newest value of each key among `records` of a partition, by age; tombstones leave none."""
     live: dict[bytes, bytes] = {}
-    for record in read_all(settings, topic, partition, committed=True):
+    for record in records:
         live.pop(record.key, None)
         if record.value is not None:
             live[record.key] = record.value

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,9 +17,8 @@ from producers import feed
 from producers.inputs import Input
 from streams import cloudevents
 from streams.errors import ExitCode
-from streams.kafka_process import die_with_parent
 from streams.partition import PartitionState
-from streams.processes import Child, environment_of
+from streams.processes import Child
 from streams.settings import Settings
 from streams.snapshots import encode_part
 from streams.state_config import StateConfig
@@ -131,20 +128,9 @@ class HarmedStream:
 
     def lossy_worker(self) -> Child:
         """Start a worker that loses every batch once (`lossy_worker.py`)."""
-        log_path = self.stream.logs / f"{len(self.stream.children):02d}-lossy.log"
-        with log_path.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("lossy_worker.py"))],
-                env=environment_of(self.settings),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509  (it calls nothing but prctl)
-            )
-        child = Child("lossy", process, log_path)
-        self.stream.children.append(child)
-        self.note(f"started {log_path.name}")
+        script = Path(__file__).with_name("lossy_worker.py")
+        child = self.stream.start("worker", "--port", "0", program=(str(script),))
+        self.note(f"started {child.log_path.name}, lossy")
         return child
 
     def stop(self, child: Child) -> None:

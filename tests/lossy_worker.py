@@ -26,5 +26,4 @@ def admit_and_lose(gate: consumption.Gate, tp: TP, records: Sequence[Any]) -> co
 
 if __name__ == "__main__":
     consumption.Gate.admit = admit_and_lose  # type: ignore[method-assign,assignment]
-    sys.argv = ["clv-drift", "worker", "--port", "0"]
     main()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from models.registry import Registry
 from producers import feed
@@ -28,12 +29,13 @@ class StreamRun:
         self.logs = logs
         self.children: list[Child] = []
 
-    def start(self, *arguments: str) -> Child:
+    def start(self, *arguments: str, **how: Any) -> Child:
         number = len(self.children)
         child = Child.start(
             list(arguments),
             env=environment_of(self.settings),
             log_path=self.logs / f"{number:02d}-{arguments[0]}.log",
+            **how,
         )
         self.children.append(child)
         return child

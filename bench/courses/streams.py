@@ -129,9 +129,10 @@ class Watched:
 
     def errors(self, model: TrainedModel, ends: list[int]) -> Floats:
         """Return the nMAE of a model in each of the windows `ends`, shape (n,)."""
-        found = []
-        for end in ends:
-            rows = self.labelled[end]
-            nmae = performance(rows["label"], predict(model, rows), rows["SampleWeight"])["nmae"]
-            found.append(np.nan if nmae is None else nmae)
-        return np.array(found)
+        return np.array([nmae(self.labelled[end], predict(model, self.labelled[end])) for end in ends])
+
+
+def nmae(rows: pd.DataFrame, predicted: Floats) -> float:
+    """Return the nMAE of predictions for labelled rows, NaN where nobody spent."""
+    value = performance(rows["label"], predicted, rows["SampleWeight"])["nmae"]
+    return np.nan if value is None else value
