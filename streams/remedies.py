@@ -88,7 +88,13 @@ def choose(
     if cooling:
         return Choice(Action.NONE, "the last request is too near")
     drifts = evidence.harm or (evidence.drift and not harm_gate)
-    return _retrain(episode, drifts=drifts) if matured else _recalibrate(episode, evidence, drifts=drifts)
+    if not matured:
+        return _recalibrate(episode, evidence, drifts=drifts)
+    if harm_gate:
+        calm = "the model is not seen to err more in this window"
+    else:
+        calm = "no drift is confirmed in this window"
+    return _retrain(episode, drifts=drifts, calm=calm)
 
 
 def _recalibrate(episode: Episode, evidence: Evidence, *, drifts: bool) -> Choice:
@@ -99,13 +105,13 @@ def _recalibrate(episode: Episode, evidence: Evidence, *, drifts: bool) -> Choic
     return Choice(Action.NONE, "labels from after the onset have to mature first")
 
 
-def _retrain(episode: Episode, *, drifts: bool) -> Choice:
+def _retrain(episode: Episode, *, drifts: bool, calm: str) -> Choice:
     if Action.RETRAIN not in episode.tried:
         if drifts or Action.RECALIBRATE in episode.tried:
             return Choice(Action.RETRAIN, "labels from after the onset have matured")
-        return Choice(Action.NONE, "this window does not drift")
+        return Choice(Action.NONE, calm)
     if not drifts:
-        return Choice(Action.NONE, "this window does not drift")
+        return Choice(Action.NONE, calm)
     if Action.ASK not in episode.tried:
         return Choice(Action.ASK, "a retrain was tried, and it still drifts")
     return Choice(Action.RETRAIN, "it still drifts, and further labels have matured")

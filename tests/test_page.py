@@ -9,10 +9,12 @@ from itertools import groupby
 import pytest
 from drift_story import story
 
+from streams.watch_model import WARNINGS_KEPT
 from streams.web.page_model import (
     LETTER_KINDS_MAX,
     OTHER_KINDS,
     STEPS_MAX,
+    WARNINGS_SHOWN,
     WINDOWS_MAX,
     PageModel,
     Published,
@@ -124,6 +126,7 @@ def test_it_does_not_grow_without_bounds():
         event["data"] = {**like["data"], "window_end": end, "action_reason": "x" * 10_000}
         model.note_evaluation(event)
         model.note_event({**step, "id": str(number), "data": {**step["data"], "action": "none"}})
+        model.note_warning(warning(end[:10], end, signal="x" * 10_000))
         model.note_dead_letter(
             "partition 0, offset 1", f"the field {chr(65 + number % 26) * (number // 26)} is odd"
         )
@@ -135,6 +138,8 @@ def test_it_does_not_grow_without_bounds():
     assert state["letters"]["read"] == WINDOWS_MAX + 50
     assert state["letters"]["kinds"][0]["kind"] == OTHER_KINDS
     assert len(model._letters) == LETTER_KINDS_MAX + 1
+    assert len(state["warnings"]["newest"]) == WARNINGS_SHOWN
+    assert len(model.warnings) == WARNINGS_KEPT
     assert len(published.since(0)) < 4_000_000
 
 
@@ -155,6 +160,43 @@ def test_dead_letters_are_counted_by_reason_without_their_values():
     assert letter_kind("x" * 1_000).endswith("…")
 
 
+def warning(day, window_end, *, partition=0, signal="orders", change=0.25):
+    finding = {"signal": signal, "change": change, "onset": "2011-05-30T00:00:00Z", "statistic": 61.0}
+    data = {
+        "partition": partition,
+        "day": f"{day}T00:00:00Z",
+        "window_end": window_end,
+        "findings": [finding],
+    }
+    return {"type": "clv.warning.v1", "data": data}
+
+
+def test_warnings_are_told_newest_first_with_what_became_of_their_window():
+    model = full_model()
+    last = story().evaluations[-2]["data"]
+    model.note_warning(warning("2011-06-01", last["window_end"], partition=1))
+    model.note_warning(warning("2099-01-02", "2099-01-05T00:00:00Z", signal="x" * 1_000))
+    shown = told(model)[1]["warnings"]
+    assert shown["open"] == 1
+    assert [(it["day"], it["partition"], it["state"]) for it in shown["newest"]] == [
+        ("2099-01-02", 0, None),
+        ("2011-06-01", 1, last["state"]),
+    ]
+    assert shown["newest"][1]["findings"] == [{"signal": "orders", "change": 0.25, "onset": "2011-05-30"}]
+    assert len(shown["newest"][0]["findings"][0]["signal"]) == TEXT_MAX
+
+
+def test_a_warning_is_no_longer_open_once_its_window_is_evaluated():
+    model = PageModel("baseline")
+    evaluation = story().evaluations[0]
+    model.note_warning(warning("2010-12-01", evaluation["data"]["window_end"]))
+    first, before = told(model)
+    model.note_evaluation(evaluation)
+    after = told(model, first)[1]
+    assert (before["warnings"]["open"], after["warnings"]["open"]) == (1, 0)
+    assert after["warnings"]["newest"][0]["state"] == evaluation["data"]["state"]
+
+
 @pytest.mark.parametrize(
     "broken", [{}, {"data": {}}, {"data": {"window_end": 3, "verdicts": []}, "type": "x", "id": "y"}]
 )
@@ -165,6 +207,7 @@ def test_a_message_that_is_none_changes_nothing(broken):
         model.note_evaluation,
         model.note_event,
         model.note_comparison,
+        model.note_warning,
         lambda e: model.note_decision(99, e),
     ):
         with pytest.raises((KeyError, TypeError, ValueError)):

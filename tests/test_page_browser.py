@@ -21,6 +21,7 @@ from streams.topic_admin import ensure_topics
 from streams.topic_reader import read_all
 from streams.topics import catalogue
 from streams.web.health import Pulse
+from streams.web.page_model import WARNINGS_SHOWN
 from streams.web.site import Site
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -54,7 +55,7 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stream(browser, bootstrap_servers, tmp_path_factory):
+def begun(browser, bootstrap_servers, tmp_path_factory):
     """A worker with its page in the browser since before the first line; the first two months are in."""
     home = tmp_path_factory.mktemp("page")
     port = free_port()
@@ -67,6 +68,18 @@ def stream(browser, bootstrap_servers, tmp_path_factory):
         browser.open(stream.url)
         stream.replay(*REPLAY, "--limit", str(rows_before(shop(DRIFT, text=SHOP), "2011-02-01")), "--no-end")
         yield stream
+
+
+@pytest.fixture(scope="module")
+def stream(browser, begun):
+    """The same, all lines in: what is looked at no longer moves."""
+    if "rest" not in vars(begun):
+        begun.rest = begun.start("replay", *REPLAY, "--resume")
+    browser.wait_for(lambda: "cut short" in browser.text("#tile-state"), 300)
+    browser.wait_for(
+        lambda: browser.run("return document.querySelectorAll('#reports-told a').length > 1;"), 300
+    )
+    return begun
 
 
 def answers(url):
@@ -83,19 +96,14 @@ def windows(browser):
     )
 
 
-def test_the_page_grows_while_lines_arrive(browser, stream):
+def test_the_page_grows_while_lines_arrive(browser, begun):
     browser.run("window.loadedOnce = true;")
     browser.wait_for(lambda: browser.text("#connection") == "live")
     first = browser.wait_for(lambda: windows(browser))
-    stream.start("replay", *REPLAY, "--resume")
+    begun.rest = begun.start("replay", *REPLAY, "--resume")
     browser.wait_for(lambda: windows(browser) >= first + 5)
     assert browser.run("return window.loadedOnce;")
     assert "warming" in browser.text("#legend")
-    # From here on it is through: what the other tests look at no longer moves.
-    browser.wait_for(lambda: "cut short" in browser.text("#tile-state"))
-    browser.wait_for(
-        lambda: browser.run("return document.querySelectorAll('#reports-told a').length > 1;"), 300
-    )
 
 
 def test_the_drift_is_shown_at_the_injected_date(browser, stream):
@@ -105,6 +113,28 @@ def test_the_drift_is_shown_at_the_injected_date(browser, stream):
     assert states["2011-04-11"][0] == "confirmed"
     assert "AvgUnitPrice" in states["2011-04-11"][1]
     assert "currency" in states["2011-04-11"][1]
+
+
+def test_early_warnings_are_told_with_what_became_of_them(browser, stream):
+    published = [
+        cloudevents.decode(record.value) for record in read_all(stream.settings, warnings_of(stream))
+    ]
+    browser.wait_for(lambda: browser.run(f"return {ROWS}.length;") == min(len(published), WARNINGS_SHOWN))
+    cells = browser.run(f"return {ROWS}.map((row) => [...row.cells].map((cell) => cell.textContent));")
+    days = [day for day, *_ in cells]
+    assert days == sorted(days, reverse=True)
+    in_april = [(what, state) for day, _, what, state in cells if "2011-03-28" <= day < "2011-04-11"]
+    assert in_april
+    assert all("PiecePrice +" in what for what, _ in in_april)
+    assert {state for _, state in in_april} <= {"suspected", "confirmed"}
+    assert "early warning" not in browser.text("#tile-state")  # the last window is judged too
+
+
+ROWS = "[...document.querySelectorAll('#warnings-told tbody tr')]"
+
+
+def warnings_of(stream):
+    return catalogue(stream.settings).warnings.name
 
 
 def test_model_actions_and_lines_are_told(browser, stream):
@@ -217,6 +247,10 @@ def told(stream, bootstrap_servers, tmp_path_factory):
     for event, topic in [(it, topics.events) for it in events] + [(it, topics.models) for it in decisions]:
         hostile = {**event, "data": {**event["data"], "reason": HOSTILE}}
         producer.send(topic.name, cloudevents.encode(hostile), key=event["id"].encode(), partition=0)
+    last = datetime(1995, 1, 2, tzinfo=UTC) + timedelta(weeks=WINDOWS)
+    for event in hostile_warnings(last):
+        key = event["data"]["day"].encode()
+        producer.send(topics.warnings.name, cloudevents.encode(event), key=key, partition=0)
     for number in range(7):
         headers = [("dlq.reason", f"Country {HOSTILE} is unknown".encode()), ("dlq.offset", b"%d" % number)]
         producer.send(topics.dead_letters.name, b"x", partition=0, headers=headers)
@@ -237,6 +271,15 @@ def hostile_windows(evaluations):
         yield event
 
 
+def hostile_warnings(window_end):
+    """One in a window that is judged, two in the one that is still open."""
+    for days in (-9, -3, -2):
+        day, end = window_end + timedelta(days=days), window_end - timedelta(weeks=1 if days < -7 else 0)
+        data = {"partition": 1, "day": day.isoformat(), "window_end": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        finding = {"signal": HOSTILE, "onset": day.isoformat(), "change": -0.25, "statistic": 61.0}
+        yield {"type": "clv.warning.v1", "data": {**data, "findings": [{**finding, "threshold": 60.0}]}}
+
+
 def served(settings):
     pulse = Pulse()
     site = Site(settings, "worker", pulse, {}, pulse.unbegun)
@@ -248,6 +291,7 @@ def served(settings):
 def test_hostile_names_are_texts_and_a_thousand_windows_are_quick(browser, told):
     site = served(told)
     url = f"http://127.0.0.1:{told.worker_port}/"
+    browser.hosts()  # of the pages before
     try:
         browser.open(url)
         browser.wait_for(lambda: windows(browser) == WINDOWS)
@@ -263,6 +307,11 @@ def test_hostile_names_are_texts_and_a_thousand_windows_are_quick(browser, told)
         assert HOSTILE[:60] in browser.text("#window")
         assert HOSTILE[:60] in browser.text("#steps")
         assert "7" in browser.text("#letters-told")
+        browser.wait_for(lambda: "2 early warnings" in browser.text("#tile-state"))
+        warned = browser.text("#warnings-told")
+        assert f"{HOSTILE[:60]}" in warned
+        assert "−25%" in warned
+        assert re.findall("still open|confirmed", warned) == ["still open", "still open", "confirmed"]
         rows = browser.table()
         assert HOSTILE[:60] in rows[0][5]
         assert browser.driver.title == "clv-drift"

@@ -6,7 +6,8 @@ import { STATES, causeText, count, date, element, facts, figure, minute, put, si
 const WINDOWS_MAX = 1500, TABLE_MAX = 400;
 const SILENCE_MAX_MS = 30000, AGAIN_MS = 4000;
 
-const known = { windows: new Map(), feed: null, model: null, steps: [], letters: null, reports: [] };
+const known = { windows: new Map(), feed: null, model: null, steps: [], warnings: null, letters: null,
+  reports: [] };
 let span = 52;
 let chosen = null; // the day of the window that was chosen; null: the newest
 let shown = []; // the windows in the chart
@@ -55,12 +56,15 @@ function take(message) {
   heard();
   for (const row of news.windows) known.windows.set(row.end, row);
   for (const day of [...known.windows.keys()].sort().slice(0, -WINDOWS_MAX)) known.windows.delete(day);
-  for (const name of ["feed", "model", "steps", "letters", "reports"]) if (name in news) known[name] = news[name];
+  for (const name of ["feed", "model", "steps", "warnings", "letters", "reports"]) {
+    if (name in news) known[name] = news[name];
+  }
   const changed = (...names) => names.some((name) => name in news);
   if (changed("feed")) drawFeed();
-  if (news.windows.length || changed("model", "reports")) drawWindows();
+  if (news.windows.length || changed("model", "reports", "warnings")) drawWindows();
   if (news.windows.length || changed("model")) drawModel();
   if (news.windows.length || changed("model", "steps")) drawActions();
+  if (changed("warnings")) drawWarnings();
   if (changed("letters")) drawLetters();
   if (changed("reports")) drawReports();
 }
@@ -117,8 +121,13 @@ function drawWindows() {
 }
 
 function drawState(newest) {
+  const open = known.warnings?.open;
+  const warned = open
+    ? element("div", {}, element("a", { href: "#warnings" }, open === 1 ? "an early warning" : `${count(open)} early warnings`),
+      " since the newest window")
+    : null;
   if (!newest) {
-    put("tile-state", element("div", { class: "big" }, "no window yet"));
+    put("tile-state", element("div", { class: "big" }, "no window yet"), warned);
     return;
   }
   const { onset } = known.model ?? {};
@@ -127,7 +136,7 @@ function drawState(newest) {
     element("div", { class: "big" }, stateWord(newest.state)),
     element("div", {}, "week to ", date(newest.end), newest.partial ? " (cut short)" : "",
       ...(onset ? [", drift since ", date(onset)] : [])),
-    cause ? element("div", { class: "quiet-text" }, causeText(cause)) : null);
+    cause ? element("div", { class: "quiet-text" }, causeText(cause)) : null, warned);
   const words = `${newest.end}: ${newest.state}`;
   if (told && told !== newest.state) put("announce", words);
   told = newest.state;
@@ -308,6 +317,18 @@ function gateWords(gate) {
   }
   if (gate.customers !== null) words.push(`${count(gate.customers)} customers held out`);
   return words.join("; ");
+}
+
+// -- early warnings
+
+function drawWarnings() {
+  const { warnings } = known;
+  const change = (found) => `${found.signal} ${signed(100 * found.change)}% since ${found.onset}`;
+  put("warnings-told", warnings.newest.length
+    ? table("Early warnings, newest first", [["day"], ["partition", true], ["what changed"], ["its window"]],
+      warnings.newest.map((warning) => [date(warning.day), String(warning.partition), warning.findings.map(change).join("; "),
+        warning.state ? stateWord(warning.state) : "still open"]))
+    : element("p", {}, "none"));
 }
 
 // -- dead letters and reports

@@ -17,6 +17,7 @@ from streams.web.window_row import causes_of, comparison_of, day_of, number, row
 WINDOWS_MAX = 1_500
 STEPS_MAX = 300
 LETTER_KINDS_MAX = 100
+WARNINGS_SHOWN = 30
 OTHER_KINDS = "other reasons"
 
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
@@ -152,6 +153,7 @@ class PageModel(View):
             "feed": self._feed(),
             "model": self._model(),
             "steps": self._shown_steps(),
+            "warnings": self._shown_warnings(),
             "letters": self._shown_letters(),
             "reports": reports,
         }
@@ -210,6 +212,25 @@ class PageModel(View):
             for step in self._steps.values()
         ]
         return sorted(steps, key=lambda step: (str(step["day"]), step["kind"] == "decision"), reverse=True)
+
+    def _shown_warnings(self) -> dict[str, Any]:
+        """Return the newest early warnings, each with the state of its window once that is evaluated."""
+        newest = sorted(self.warnings.items(), reverse=True)[:WARNINGS_SHOWN]
+        return {
+            "open": len(self.open_warnings),
+            "newest": [
+                {
+                    "day": short(warning.day),
+                    "partition": warning.partition,
+                    "state": self._rows.get(iso(warning.window_end)[:10], {}).get("state"),
+                    "findings": [
+                        {"signal": short(signal), "change": number(change), "onset": short(onset)}
+                        for signal, change, onset in warning.findings
+                    ],
+                }
+                for _, warning in newest
+            ],
+        }
 
     def _shown_letters(self) -> dict[str, Any]:
         return {
