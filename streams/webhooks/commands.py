@@ -6,7 +6,7 @@ import typer
 
 webhooks = typer.Typer(invoke_without_command=True)
 
-NameArgument = Annotated[str, typer.Argument(help="An endpoint: NAME of a table [webhooks.NAME].")]
+NameArgument = Annotated[str, typer.Argument(help="An endpoint: NAME of a table webhooks.NAME.")]
 
 
 @webhooks.callback()
