@@ -9,7 +9,7 @@ directory=${1:-$here/secrets}
 # The files are read by users of the containers that this machine does not know, so the files are readable;
 # the directory is not, and so nobody else on this machine comes to them.
 umask 022
-mkdir -p -- "$directory"
+mkdir -p -- "$directory/webhooks"
 chmod 700 -- "$directory"
 
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }

@@ -24,6 +24,7 @@ from rows import drift, engine, log_lines, model, overview
 
 # In the order in which somebody on call looks at them.
 ROWS = (overview, drift, model, engine, log_lines)
+ANNOTATION_STEP = "30s"
 TARGET = Path(__file__).resolve().parent / "dashboards" / "clv-drift-monitoring.json"
 
 
@@ -50,7 +51,11 @@ def dashboard() -> Dashboard:
         ("Decisions", "blue", "clv:decisions:max", "{{outcome}}"),
         ("Drift", "red", "clv:drift_detected:max", "{{drift_type}} drift confirmed"),
     ):
-        found.annotation(annotation(name, color, f"increase({expr}{{{T}}}[30s]) > 0", title))
+        # Not `increase`: a rise between the samples of two steps is in neither of their ranges.
+        # Nor what stood there just before: while a worker takes over nothing does.
+        before = f"last_over_time({expr}{{{T}}}[1h] offset {ANNOTATION_STEP})"
+        rise = f"{expr}{{{T}}} - {before} > 0"
+        found.annotation(annotation(name, color, rise, title))
     for row in ROWS:
         found.with_row(Row(row.TITLE))
         for panel in row.panels():
@@ -86,9 +91,11 @@ def annotation(name: str, color: str, expr: str, title: str) -> AnnotationQuery:
         .enable(enable=True)
         .icon_color(color)
         .expr(expr)
-        .step("30s")
+        .step(ANNOTATION_STEP)
         .title_format(title)
-        .target(prometheus.Dataquery().expr(expr).ref_id("Anno").datasource(PROMETHEUS).interval("30s"))
+        .target(
+            prometheus.Dataquery().expr(expr).ref_id("Anno").datasource(PROMETHEUS).interval(ANNOTATION_STEP)
+        )
     )
 
 

@@ -49,9 +49,12 @@ def main() -> None:
     try:
         build()()
     except UserError as exc:
-        stderr.print(f"[bold red]error[/]: {escape(clean(exc.message))}", highlight=False, soft_wrap=True)
-        if exc.hint:
-            stderr.print(f"[dim]hint: {escape(clean(exc.hint))}[/]", highlight=False, soft_wrap=True)
+        from streams import logs  # noqa: PLC0415  (what most commands do not need would slow them down)
+
+        if not logs.tell_end(exc):
+            stderr.print(f"[bold red]error[/]: {escape(clean(exc.message))}", highlight=False, soft_wrap=True)
+            if exc.hint:
+                stderr.print(f"[dim]hint: {escape(clean(exc.hint))}[/]", highlight=False, soft_wrap=True)
         sys.exit(exc.code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,5 +1,6 @@
 """The subcommands that belong to `streams`: thin, each imports what it runs when it runs."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -86,7 +87,7 @@ def worker(
     from streams.start_checks import check_worker
 
     settings = load_settings(worker_port=port)
-    logs.configure(settings, process="worker")
+    logs.configure(settings, process="worker", stream=sys.stdout)
     check_worker(settings, role)
     process.run(settings, role)
 
@@ -106,11 +107,11 @@ def retrain(
     from streams.web.site import Site
 
     settings = load_settings(retrain_port=port)
-    logs.configure(settings, process="retrain")
+    logs.configure(settings, process="retrain", stream=sys.stdout)
     check_retrain(settings)
     metrics = RetrainMetrics()
     pulse = Pulse()
-    site = Site(settings, "retrain", pulse, metrics.pages(), pulse.unbegun)
+    site = Site(settings, "retrain", pulse, metrics.registry, pulse.unbegun)
     with closing(site):
         site.serve(settings.retrain_port, setting="retrain_port")
         process.run(settings, metrics, pulse.beat)
@@ -132,13 +133,13 @@ def scores(
     from streams.web.site import Site
 
     settings = load_settings(scores_port=port)
-    logs.configure(settings, process="scores")
+    logs.configure(settings, process="scores", stream=sys.stdout)
     check_read(settings, "registry_dir")
     topics = catalogue(settings)
     check_topics(settings, topics.rows, topics.evaluations, topics.scores)
     metrics = ScoreMetrics()
     pulse = Pulse()
-    site = Site(settings, "scores", pulse, metrics.pages(), pulse.unbegun)
+    site = Site(settings, "scores", pulse, metrics.registry, pulse.unbegun)
     with closing(site):
         site.serve(settings.scores_port, setting="scores_port")
         process.run(settings, metrics, pulse.beat)

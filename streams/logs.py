@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -16,7 +17,8 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from streams.settings import Settings
+from streams.errors import UserError
+from streams.settings import ENV_PREFIX, Settings
 
 # Libraries that report every rebalance and request; heard from WARNING on, unless all is DEBUG.
 NOISY = ("faust", "mode", "aiokafka", "kafka", "asyncio", "evidently", "urllib3")
@@ -30,6 +32,8 @@ _FIRST = ("timestamp", "level", "process", "pid", "logger", "event")
 
 def configure(settings: Settings, *, process: str, stream: TextIO | None = None) -> None:
     """Send every log of this process to `stream` (stderr), in the form that `settings.log_format` asks for.
+
+    Processes that go on for good give stdout, which has nothing else to say there.
 
     A JSON line has `timestamp` (UTC, ISO 8601), `level`, `process`, `pid`, `logger`, `event`, the keys of the
     call, and where there was an exception its traceback as `exception`. Exceptions that nobody catches, in
@@ -54,7 +58,7 @@ def configure(settings: Settings, *, process: str, stream: TextIO | None = None)
         foreign_pre_chain=shared,
         processors=[ProcessorFormatter.remove_processors_meta, *_rendering(settings.log_format, stream)],
     )
-    handler = logging.StreamHandler(stream)
+    handler = (_ForPrograms if settings.log_format == "json" else logging.StreamHandler)(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -67,6 +71,35 @@ def configure(settings: Settings, *, process: str, stream: TextIO | None = None)
         noisy.setLevel(quiet)
     logging.captureWarnings(capture=True)
     _catch_uncaught()
+
+
+class _ForPrograms(logging.StreamHandler[TextIO]):
+    """The handler where nobody but programs reads the log: the settings ask for JSON by name."""
+
+
+def tell_end(error: UserError) -> bool:
+    """Log what ended this process, where only programs read its log; return whether it is so.
+
+    Before `configure` the environment says it, so that a refused setting is logged too.
+    """
+    told = {"reason": error.message, "hint": error.hint, "exit_code": int(error.code)}
+    if any(isinstance(handler, _ForPrograms) for handler in logging.getLogger().handlers):
+        structlog.get_logger(__name__).critical("ended", **told)
+        return True
+    if os.environ.get(f"{ENV_PREFIX}LOG_FORMAT") != "json":
+        return False
+    line = {
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "level": "critical",
+        "process": next(iter(sys.argv[1:]), ""),
+        "pid": os.getpid(),
+        "logger": __name__,
+        "event": "ended",
+        **told,
+    }
+    sys.stdout.write(_to_json(None, "", _hide(None, "", line)) + "\n")
+    sys.stdout.flush()
+    return True
 
 
 def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -95,14 +128,13 @@ class _Process:
 
 
 def _rendering(log_format: str, stream: TextIO) -> list[Processor]:
-    terminal = stream.isatty()
-    if log_format == "console" or (log_format == "auto" and terminal):
+    if log_format == "console" or (log_format == "auto" and stream.isatty()):
         # An escape sequence from a message must not reach the terminal.
         return [
             _hide,
             _visible,
             # Without the values of local variables, which the default prints.
-            ConsoleRenderer(colors=terminal, pad_event_to=30, exception_formatter=plain_traceback),
+            ConsoleRenderer(colors=stream.isatty(), pad_event_to=30, exception_formatter=plain_traceback),
         ]
     return [structlog.processors.format_exc_info, _hide, _to_json]
 

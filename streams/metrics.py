@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from models.features import DAY_S
-from streams.metrics_server import PATH, metrics_page
 from streams.metrics_table import FATES, METRICS, STATES, MetricSpec, Process
 from streams.metrics_views import (
     ComparisonView,
@@ -26,7 +25,6 @@ from streams.metrics_views import (
     watermark_delay_s,
 )
 from streams.settings import Settings
-from streams.web.pages import Pages
 
 __all__ = ["METRICS", "MetricSpec", "PartitionView", "RetrainMetrics", "WorkerMetrics"]
 
@@ -57,10 +55,6 @@ class WorkerMetrics:
         self._comparisons = ComparisonView()
         ProcessCollector(registry=self.registry)
         PlainCollector(self._collect).register(self.registry)
-
-    def pages(self) -> Pages:
-        """Return /metrics."""
-        return {PATH: metrics_page(self.registry)}
 
     # -- observers ------------------------------------------------------------
 
@@ -136,6 +130,7 @@ class WorkerMetrics:
         for view in views:
             _add_partition(families, view)
         families.add("clv_watermark_delay_seconds", watermark_delay_s(views))
+        families.add("clv_window_hop_seconds", self.settings.hop_s)
         with self._lock:
             holes = self._holes.after({view.partition: view.holes for view in views})
             reloads = self._reloads.after({view.partition: view.reloads for view in views})
@@ -158,10 +153,6 @@ class RetrainMetrics:
         self._requests = RequestView()
         ProcessCollector(registry=self.registry)
         PlainCollector(self._collect).register(self.registry)
-
-    def pages(self) -> Pages:
-        """Return /metrics."""
-        return {PATH: metrics_page(self.registry)}
 
     def observe_training(self, outcome: str, seconds: float) -> None:
         """Count a training of this process: `promoted`, `kept` or `failed`, and how long it took.
@@ -281,10 +272,10 @@ def _add_evaluations(families: _Families, view: EvaluationView, settings: Settin
         families.add("clv_last_action_info", 1, action)
         families.add("clv_last_action_timestamp_seconds", end)
     if view.latest is not None:
-        _add_window(families, view.latest, str(settings.monitor_horizon_days))
+        _add_window(families, view.latest, settings)
 
 
-def _add_window(families: _Families, window: LatestWindow, monitored: str) -> None:
+def _add_window(families: _Families, window: LatestWindow, settings: Settings) -> None:
     families.add("clv_window_end_timestamp_seconds", window.window_end)
     families.add("clv_window_partial", window.partial)
     families.add("clv_window_lines", window.lines)
@@ -295,7 +286,10 @@ def _add_window(families: _Families, window: LatestWindow, monitored: str) -> No
         families.add("clv_drift_state", state == window.state, state)
     for drift_type, confirmed in window.confirmed.items():
         families.add("clv_drift_confirmed", confirmed, drift_type)
-    families.add("clv_verdict_missing", window.verdict_missing)
+    if window.reference_start is not None:
+        growing = window.window_end - window.reference_start < settings.reference_least_s
+        families.add("clv_reference_growing", growing)
+        families.add("clv_verdict_missing", window.verdict_missing and not growing)
     for cause in window.causes:
         families.add("clv_drift_cause_rank", cause.rank, cause.feature, cause.scale_weeks, cause.scope)
         labels = (cause.feature, cause.scale_weeks, cause.scope, cause.unit)
@@ -312,7 +306,7 @@ def _add_window(families: _Families, window: LatestWindow, monitored: str) -> No
     if window.drifted_columns is not None:
         families.add("clv_drifted_columns_count", window.drifted_columns)
         families.add("clv_drift_share", window.drifted_columns / window.columns)
-    _add_performance(families, window, monitored)
+    _add_performance(families, window, str(settings.monitor_horizon_days))
 
 
 def _add_performance(families: _Families, window: LatestWindow, monitored: str) -> None:

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 MetricType = Literal["counter", "gauge", "histogram"]
-Process = Literal["worker", "retrain", "batch", "scores", "webhooks"]
+Process = Literal["every", "worker", "retrain", "batch", "scores", "webhooks"]
 
 FATES = ("on_time", "late", "duplicate", "control", "dead")
 STATES = ("warming", "reference", "quiet", "suspected", "confirmed", "resolved")
@@ -11,7 +11,10 @@ DRIFT_TYPES = ("data", "model")
 
 
 class MetricSpec(NamedTuple):
-    """One metric. `unit` is of a sample's value; `process` says which of ours exposes it."""
+    """One metric. `unit` is of a sample's value; `process` says which of ours exposes it.
+
+    `every` stands for each process that goes on for good: all but `batch`.
+    """
 
     name: str
     type: MetricType
@@ -127,7 +130,21 @@ _EVALUATION = (
         "0 or 1",
         (),
         "1 where the acting detector could not judge the last window although it is whole and there is a"
-        " reference.",
+        " reference of sufficient length.",
+    ),
+    MetricSpec(
+        "clv_reference_growing",
+        "gauge",
+        "0 or 1",
+        (),
+        "1 while the reference, begun anew by a promotion, is too short to calibrate on.",
+    ),
+    MetricSpec(
+        "clv_window_hop_seconds",
+        "gauge",
+        "seconds of event time",
+        (),
+        "Distance of two window ends (`window_hop_days`).",
     ),
     MetricSpec(
         "clv_detector_verdict",
@@ -585,7 +602,19 @@ _WEBHOOKS = (
     ),
 )
 
+_EVERY = (
+    MetricSpec(
+        "clv_ready",
+        "gauge",
+        "0 or 1",
+        (),
+        "1 where the process is ready, as `/readyz` tells it with its reasons.",
+        "every",
+    ),
+)
+
 METRICS: tuple[MetricSpec, ...] = (
+    *_EVERY,
     *_PARTITION,
     *_EVALUATION,
     *_COMPARISON,

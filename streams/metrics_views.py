@@ -157,6 +157,7 @@ class LatestWindow:
     causes: tuple["CauseView", ...]
     # Whether the acting detector was mute on a whole window; None while there is no reference.
     verdict_missing: bool | None
+    reference_start: int | None  # end of the reference's first window
     matured: dict[str, dict[str, float]]  # by horizon in days; None figures left out
     estimated: dict[str, dict[str, float]]  # of the error, by horizon in days
     r2_reference: float | None
@@ -192,6 +193,7 @@ class LatestWindow:
             columns=int(verdict["columns"]),
             causes=CauseView.ranked(verdict["causes"]),
             verdict_missing=None if acting is None else acting["drift"] is None and not data["partial"],
+            reference_start=data["carry"]["reference_start"],
             matured={
                 str(days): _numbers(figures)
                 for days, figures in data["performance"].items()

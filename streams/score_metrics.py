@@ -4,8 +4,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.process_collector import ProcessCollector
 
 from streams.metrics import SPECS, PlainCollector
-from streams.metrics_server import PATH, metrics_page
-from streams.web.pages import Pages
 
 
 class ScoreMetrics:
@@ -20,10 +18,6 @@ class ScoreMetrics:
         self._window_end = self._gauge("clv_scores_window_end_timestamp_seconds")
         for kind in ("score", "tombstone"):
             self._published.labels(kind)  # there from the start, at 0
-
-    def pages(self) -> Pages:
-        """Return /metrics."""
-        return {PATH: metrics_page(self.registry)}
 
     def observe_sent(self, scores: int, tombstones: int) -> None:
         """Count what the broker has acknowledged."""

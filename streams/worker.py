@@ -73,7 +73,7 @@ async def _run(settings: Settings, role: Role) -> None:
     logs.watch_loop(asyncio.get_running_loop())
     worker = build_app(settings, role)
     pulse = Pulse()
-    site = Site(settings, "worker", pulse, worker.metrics.pages(), worker.unready)
+    site = Site(settings, "worker", pulse, worker.metrics.registry, worker.unready)
     site.show_page()
     site.serve(settings.worker_port, setting="worker_port")
     stop = asyncio.Event()

@@ -53,6 +53,28 @@ def test_without_a_broker_there_is_one_message_and_nothing_else(tmp_path, argume
     assert hint.startswith("hint: start one")
 
 
+@pytest.mark.parametrize("arguments", COMMANDS[:5], ids=lambda words: words[0])
+def test_where_logs_are_json_the_end_is_a_line_of_them(tmp_path, arguments):
+    address = f"127.0.0.1:{free_port()}"
+    json_too = {"CLV_DRIFT_BOOTSTRAP_SERVERS": address, "CLV_DRIFT_LOG_FORMAT": "json"}
+    ended = run(*arguments, cwd=tmp_path, **json_too)
+    assert ended.returncode == ExitCode.BROKER
+    line = json.loads(ended.stdout.splitlines()[-1])
+    assert (line["level"], line["event"], line["process"]) == ("critical", "ended", arguments[0])
+    assert line["reason"] == f"no Kafka broker answered at {address} within 1 s"
+    assert line["hint"].startswith("start one")
+    assert line["exit_code"] == ExitCode.BROKER
+    assert "error" not in ended.stderr
+
+
+def test_a_refused_setting_is_logged_too(tmp_path):
+    ended = run("worker", cwd=tmp_path, CLV_DRIFT_LOG_FORMAT="json", CLV_DRIFT_PARTITIONS="many")
+    line = json.loads(ended.stdout)
+    assert ended.returncode == ExitCode.USAGE == line["exit_code"]
+    assert line["level"] == "critical"
+    assert "partitions" in line["reason"]
+
+
 def test_who_listens_but_is_no_broker_is_told_the_same_way(tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -68,7 +90,7 @@ def test_at_debug_the_client_is_heard(tmp_path):
     address = f"127.0.0.1:{free_port()}"
     ended = run("worker", cwd=tmp_path, CLV_DRIFT_BOOTSTRAP_SERVERS=address, CLV_DRIFT_LOG_LEVEL="DEBUG")
     assert ended.returncode == ExitCode.BROKER
-    lines = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     assert any(entry["logger"].startswith("kafka.") for entry in lines)
 
 

@@ -3,13 +3,16 @@
 import copy
 import json
 import random
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 import pytest
 from drift_story import story
 
+from streams.settings import Settings
 from streams.watch_model import WARNINGS_KEPT
+from streams.web.follower import Follower
 from streams.web.page_model import (
     LETTER_KINDS_MAX,
     OTHER_KINDS,
@@ -158,6 +161,39 @@ def test_dead_letters_are_counted_by_reason_without_their_values():
     ]
     assert kinds[0]["latest"] == 'partition 1, offset 9: Quantity "it\'s" is no number'
     assert letter_kind("x" * 1_000).endswith("…")
+
+
+def test_a_reader_that_fails_says_so_and_reads_anew(monkeypatch):
+    """Whatever made it fail: the page must not go on looking alive."""
+    settings = Settings()
+    found = Follower(settings)
+    ran = []
+
+    def follow(_, model):
+        ran.append(model)
+        if len(ran) == 1:
+            raise RuntimeError("what nobody thought of")
+        model.waiting_for = ""
+        found._publish(model)
+        found.close()
+
+    monkeypatch.setattr("streams.web.follower.open_consumer", lambda _: nullcontext())
+    monkeypatch.setattr("streams.web.follower.PageReader", lambda *_: None)
+    monkeypatch.setattr("streams.web.follower.FAILED_S", 0.2)
+    monkeypatch.setattr(found, "_follow", follow)
+    said = b"".join(chunk for _, chunk in zip(range(4), found.events(""), strict=False)).decode()
+    assert "could not be shown" in said
+    assert len(ran) == 2
+
+
+def test_a_rival_that_is_none_is_refused_with_its_message():
+    model = full_model()
+    before, _ = told(model)
+    event = copy.deepcopy(story().evaluations[-1])
+    event["data"]["rival"] = {"version": "x"}
+    with pytest.raises(KeyError):
+        model.note_evaluation(event)
+    assert model.publish(before, reports=[]) is before
 
 
 def warning(day, window_end, *, partition=0, signal="orders", change=0.25):

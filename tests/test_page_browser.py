@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from kafka import KafkaProducer
 from page_browser import browsing
+from prometheus_client import CollectorRegistry
 from small_shop import SHORT, rows_before, shop
 from stream_run import running
 
@@ -282,7 +283,7 @@ def hostile_warnings(window_end):
 
 def served(settings):
     pulse = Pulse()
-    site = Site(settings, "worker", pulse, {}, pulse.unbegun)
+    site = Site(settings, "worker", pulse, CollectorRegistry(), pulse.unbegun)
     site.show_page()
     site.serve(settings.worker_port, setting="worker_port")
     return site

@@ -20,6 +20,7 @@ from test_prometheus import metrics_of, rules
 from streams import cloudevents
 from streams.kafka_process import free_port
 from streams.metrics import WorkerMetrics
+from streams.metrics_server import PATH, metrics_page
 from streams.settings import Settings
 from streams.topic_reader import read_all
 from streams.topics import catalogue
@@ -101,8 +102,8 @@ def seen(bootstrap_servers, tmp_path_factory) -> Iterator[Seen]:
     hooks = WebhookMetrics(("ops",))
     hooks.observe_queue("ops", pending=0, dead=0, oldest_at=None)
     handles = [
-        serve(told.pages(), "127.0.0.1", told_port, setting="worker_port"),
-        serve(hooks.pages(), "127.0.0.1", hooks_port, setting="webhooks_port"),
+        serve({PATH: metrics_page(told.registry)}, "127.0.0.1", told_port, setting="worker_port"),
+        serve({PATH: metrics_page(hooks.registry)}, "127.0.0.1", hooks_port, setting="webhooks_port"),
     ]
     try:
         with observing(home / "stack", targets) as observed, running(settings, home / "logs") as stream:

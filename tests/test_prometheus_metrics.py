@@ -7,6 +7,7 @@ from drift_story import story, story_settings
 from test_metrics_page import full_retrain, full_worker, samples
 
 from streams.decisions import Outcome
+from streams.grid import from_iso
 from streams.metrics import WorkerMetrics
 from streams.metrics_table import DRIFT_TYPES
 from streams.metrics_views import CauseView
@@ -106,6 +107,19 @@ def test_a_mute_detector_is_told_from_an_input_that_ended(drift, partial, missin
     found = shown(event)
     assert found["clv_verdict_missing",] == missing
     assert found["clv_window_partial",] == partial
+
+
+def test_a_reference_that_grows_after_a_promotion_is_no_missing_verdict():
+    event = deepcopy(drifted())
+    event["data"]["verdicts"][ACTING]["drift"] = None
+    end = from_iso(event["data"]["window_end"])
+    least = story_settings().reference_least_s
+    found = {}
+    for weeks in (0, 1):
+        event["data"]["carry"]["reference_start"] = end - least + weeks * 7 * 86_400
+        found[weeks] = shown(event)
+    told = [(it["clv_verdict_missing",], it["clv_reference_growing",]) for it in found.values()]
+    assert told == [(1, 0), (0, 1)]
 
 
 def test_before_the_reference_no_verdict_is_missing():

@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 
 import pytest
+from prometheus_client import CollectorRegistry
+from webhook_receiver import wait_for
 
 from streams.errors import UserError
 from streams.kafka_process import free_port
@@ -18,6 +20,7 @@ from streams.web.health import SILENT_MAX_S, BrokerLook, Pulse, health_pages
 from streams.web.pages import Answer, Stream
 from streams.web.reports import SANDBOX, prune_reports, report_days, report_path, reports_page
 from streams.web.server import CONNECTIONS_MAX, STREAMS_MAX, serve
+from streams.web.site import Site as ProcessSite
 
 TOKEN = "a-token-of-this-test"
 PROTECTED = {
@@ -282,6 +285,24 @@ def test_readiness_names_what_is_missing(site):
     assert b"partition 1 is being loaded" in body
     assert f"no Kafka broker answered at {settings.bootstrap_servers}".encode() in body
     assert one.get("/healthz")[0] == 200
+
+
+def test_readiness_is_a_metric_that_nobody_waits_for(monkeypatch):
+    monkeypatch.setattr("streams.web.health.BROKER_LOOK_S", 0.0)
+    looks = []
+    monkeypatch.setattr(
+        BrokerLook, "_look", lambda _: looks.append(1) or (["no broker"] if len(looks) == 2 else [])
+    )
+    registry, pulse = CollectorRegistry(), Pulse()
+    ProcessSite(Settings(), "worker", pulse, registry, pulse.unbegun)
+
+    def shown():
+        return registry.get_sample_value("clv_ready")
+
+    assert shown() == 0  # not begun
+    pulse.beat()
+    for found in (1, 0, 1):  # what the broker was found like at the last look
+        wait_for(lambda found=found: shown() == found)
 
 
 @pytest.mark.broker

@@ -37,10 +37,15 @@ def panels() -> list[Any]:
 
 def feed() -> Any:
     """Return whether records come."""
-    query = Query(f"sum({RECORDS_PER_S})", "records/s")
+    half_hour = f"clv_read_offset{{{T}}}[30m]"
     return (
-        stat_panel("Feed", "Records applied a second, all partitions together.", SMALL, query)
-        .unit("suffix: /s")
+        stat_panel(
+            "Feed",
+            "Records applied, all partitions together: a second now, and in the last half hour.",
+            SMALL,
+            Query(f"sum({RECORDS_PER_S})", "a second"),
+            Query(f"sum(max_over_time({half_hour}) - min_over_time({half_hour}))", "in 30 min"),
+        )
         .decimals(0)
         .thresholds(thresholds([(None, ORANGE), (0.001, GREEN)]))
     )

@@ -3,6 +3,7 @@
 import { drawn, figure } from "./elements.js";
 
 const LEFT = 46, RIGHT = 12, TOP = 14, BAND = 18, AXIS = 20;
+const HALF_LABEL = 36; // of a day's width, pixels
 const POINTS_MAX = 160; // windows up to which each has a point of its own
 
 // Return the scale of some values: logarithmic where all are above zero, which a statistic may span by far.
@@ -45,7 +46,8 @@ function days(rows, width, y) {
   const step = Math.max(1, Math.ceil(rows.length / most));
   const labels = [];
   for (let i = Math.floor(step / 2); i < rows.length; i += step) {
-    labels.push(drawn("text", { x: place(i, rows.length, width), y, "text-anchor": "middle" }, rows[i].end));
+    const x = Math.min(Math.max(place(i, rows.length, width), HALF_LABEL), width - HALF_LABEL);
+    labels.push(drawn("text", { x, y, "text-anchor": "middle" }, rows[i].end));
   }
   return labels;
 }

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 LETTERS_BACK = 5_000  # dead letters of each partition that are looked back at
 LINGER_S = 60.0  # that the reader goes on after the last one who looked
 AGAIN_S = 2.0
+FAILED_S = 30.0  # before the topics are read anew after what should not happen
 BEAT_S = 10.0  # at least so often a stream says something: whoever left is noticed then
 
 
@@ -144,6 +145,11 @@ class Follower:
                 )
                 self._publish(model)
                 time.sleep(AGAIN_S)
+            except Exception:
+                # Whatever a topic holds: the page must not look alive while nobody reads for it any more.
+                log.exception("the page's reader failed")
+                self._publish(_unshown(self.settings))
+                time.sleep(FAILED_S)
 
     def _follow(self, reader: Reader, model: PageModel) -> None:
         caught_up = False
@@ -160,3 +166,10 @@ class Follower:
             before, self._published = self._published, model.publish(self._published, reports=days)
             if self._published is not before:
                 self._changed.notify_all()
+
+
+def _unshown(settings: Settings) -> PageModel:
+    """Return a model that says nothing but that the topics could not be shown."""
+    model = PageModel(settings.acting_detector)
+    model.waiting_for = "the topics could not be shown, see the log of this process; they are read anew"
+    return model

@@ -50,7 +50,7 @@ class BrokerLook:
         self._settings = settings.model_copy(update={"broker_wait_s": BROKER_WAIT_S})
         self._lock = threading.Lock()
         self._until = 0.0
-        self._found: list[str] = []
+        self._found: list[str] = ["the broker was not looked for yet"]
 
     def troubles(self) -> list[str]:
         """Return what is wrong with the broker or the topics, as of a few seconds ago."""
@@ -59,6 +59,13 @@ class BrokerLook:
                 self._found = self._look()
                 self._until = time.monotonic() + BROKER_LOOK_S
             return self._found
+
+    def last_troubles(self) -> list[str]:
+        """Return what the last look found, at once; where that is old, the next is begun beside it."""
+        if time.monotonic() >= self._until and not self._lock.locked():
+            # Whoever asks is on a scrape's time.
+            threading.Thread(target=self.troubles, name="broker-look", daemon=True).start()
+        return self._found
 
     def _look(self) -> list[str]:
         try:

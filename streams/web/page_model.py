@@ -67,13 +67,13 @@ class PageModel(View):
 
     def note_evaluation(self, event: dict[str, Any]) -> None:
         """Take a message of the log of evaluations."""
-        row = row_of(event["data"], self.acting_detector)
+        row, rival = row_of(event["data"], self.acting_detector), _rival(event["data"]["rival"])
         super().note_evaluation(event)
         day = row["end"]
         row["comparison"] = self._early.pop(day, None) or self._rows.get(day, row)["comparison"]
         self._put(row)
         if day == max(self._rows):
-            self._rival = event["data"]["rival"]
+            self._rival = rival
             self._refused = event["data"]["model_refused"]
 
     def note_comparison(self, event: dict[str, Any]) -> None:
@@ -193,7 +193,7 @@ class PageModel(View):
             "horizon_days": card.get("horizon_days"),
             "refused": None if self._refused is None else short(self._refused),
             "onset": None if self.onset is None else iso(self.onset)[:10],
-            "rival": _rival(self._rival),
+            "rival": self._rival,
             "pending": [
                 {
                     "day": day_of(asked.window_end),

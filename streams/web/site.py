@@ -2,10 +2,14 @@
 
 from importlib.resources import files
 
+from prometheus_client import CollectorRegistry
+
+from streams.metrics_server import PATH as METRICS
+from streams.metrics_server import Readiness, metrics_page
 from streams.settings import Settings
 from streams.web.follower import Follower
 from streams.web.health import BrokerLook, Pulse, Reasons, health_pages
-from streams.web.pages import Answer, Page, Pages, Request, Stream
+from streams.web.pages import Answer, Page, Request, Stream
 from streams.web.reports import PATH as REPORTS
 from streams.web.reports import reports_page
 from streams.web.server import ServerHandle, serve
@@ -20,14 +24,21 @@ _FILES = {
 
 
 class Site:
-    """A process's pages; `pulse` beats while its work goes on, `unready` says what it waits for."""
+    """A process's pages; `pulse` beats while its work goes on, `unready` says what it waits for.
+
+    What `registry` collects is served as /metrics, and whether the process is ready.
+    """
 
     def __init__(
-        self, settings: Settings, process: str, pulse: Pulse, metrics: Pages, unready: Reasons
+        self, settings: Settings, process: str, pulse: Pulse, registry: CollectorRegistry, unready: Reasons
     ) -> None:
         self.settings = settings
         broker = BrokerLook(settings)
-        self._pages: dict[str, Page] = {**metrics, **health_pages(process, pulse, broker, unready)}
+        Readiness(lambda: not (pulse.troubles() or unready() or broker.last_troubles())).register(registry)
+        self._pages: dict[str, Page] = {
+            METRICS: metrics_page(registry),
+            **health_pages(process, pulse, broker, unready),
+        }
         self._follower: Follower | None = None
         self._served = ServerHandle()
 

@@ -1,5 +1,6 @@
 """The subcommands `clv-drift webhooks ...`: thin, each imports what it runs when it runs."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -30,14 +31,14 @@ def run(
     from streams.webhooks.metrics import WebhookMetrics
 
     settings = load_settings(webhooks_port=port)
-    logs.configure(settings, process="webhooks")
+    logs.configure(settings, process="webhooks", stream=sys.stdout)
     check_any(settings)
     check_written(settings, "webhooks_dir")
     topics = catalogue(settings)
     check_topics(settings, topics.events, topics.models, topics.dead_letters)
     metrics = WebhookMetrics(tuple(settings.webhooks))
     pulse = Pulse()
-    site = Site(settings, "webhooks", pulse, metrics.pages(), pulse.unbegun)
+    site = Site(settings, "webhooks", pulse, metrics.registry, pulse.unbegun)
     with closing(site):
         site.serve(settings.webhooks_port, setting="webhooks_port")
         process.run(settings, metrics, pulse.beat)

@@ -3,9 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
-from streams.metrics import SPECS
-from streams.metrics_server import PATH, metrics_page
-from streams.web.pages import Pages
+from streams.metrics import SPECS, PlainCollector
 
 OUTCOMES = ("delivered", "again", "dead")
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -23,16 +21,11 @@ class WebhookMetrics:
         self._dead = self._gauge("clv_webhook_dead")
         self._oldest = self._gauge("clv_webhook_oldest_timestamp_seconds")
         spec = SPECS["clv_webhook_request_seconds"]
-        self._seconds = Histogram(
-            spec.name, spec.help, spec.labels, buckets=_BUCKETS_S, registry=self.registry
-        )
+        self._seconds = Histogram(spec.name, spec.help, spec.labels, buckets=_BUCKETS_S, registry=None)
+        PlainCollector(self._seconds.collect).register(self.registry)
         for endpoint in endpoints:
             for outcome in OUTCOMES:
                 self._tries.labels(endpoint, outcome)  # there from the start, at 0
-
-    def pages(self) -> Pages:
-        """Return /metrics."""
-        return {PATH: metrics_page(self.registry)}
 
     def observe_try(self, endpoint: str, outcome: str, seconds: float) -> None:
         """Count a request and what became of it."""
@@ -53,7 +46,9 @@ class WebhookMetrics:
         self._refused.inc()
 
     def _counter(self, name: str) -> Counter:
-        return Counter(name, SPECS[name].help, SPECS[name].labels, registry=self.registry)
+        counter = Counter(name, SPECS[name].help, SPECS[name].labels, registry=None)
+        PlainCollector(counter.collect).register(self.registry)
+        return counter
 
     def _gauge(self, name: str) -> Gauge:
         return Gauge(name, SPECS[name].help, SPECS[name].labels, registry=self.registry)
