@@ -47,14 +47,22 @@ def dashboard() -> Dashboard:
             with_all(variable("version", "Model version", f"label_values(clv_model_info{{{T}}}, version)"))
         )
     )
-    for name, color, expr, title in (
-        ("Decisions", "blue", "clv:decisions:max", "{{outcome}}"),
-        ("Drift", "red", "clv:drift_detected:max", "{{drift_type}} drift confirmed"),
+    newest = f"max by (topic, drift_type, event_id) (clv_last_drift_event_info{{{T}}})"
+    event = f" * on (topic, drift_type) group_left (event_id) {newest}"
+    for name, color, expr, more, title in (
+        ("Decisions", "blue", "clv:decisions:max", "", "{{outcome}}"),
+        (
+            "Drift",
+            "red",
+            "clv:drift_detected:max",
+            event,
+            "{{drift_type}} drift confirmed, event {{event_id}}",
+        ),
     ):
         # Not `increase`: a rise between the samples of two steps is in neither of their ranges.
         # Nor what stood there just before: while a worker takes over nothing does.
         before = f"last_over_time({expr}{{{T}}}[1h] offset {ANNOTATION_STEP})"
-        rise = f"{expr}{{{T}}} - {before} > 0"
+        rise = f"({expr}{{{T}}} - {before} > 0){more}"
         found.annotation(annotation(name, color, rise, title))
     for row in ROWS:
         found.with_row(Row(row.TITLE))

@@ -259,6 +259,8 @@ def _add_partition(families: _Families, view: PartitionView) -> None:
 def _add_evaluations(families: _Families, view: EvaluationView, settings: Settings) -> None:
     for drift_type, count in view.detected.items():
         families.add("clv_drift_detected_total", count, drift_type)
+    for drift_type, (_, event_id) in sorted(view.last_events.items()):
+        families.add("clv_last_drift_event_info", 1, drift_type, event_id)
     families.add("clv_drift_detection_timestamp", view.last_detection)
     families.add("clv_evaluations_total", len(view.windows))
     for outcome, count in sorted(view.decisions.items()):

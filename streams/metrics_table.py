@@ -33,6 +33,13 @@ _EVALUATION = (
         "Drifts confirmed, by type (data, model), as the log of drift events has them.",
     ),
     MetricSpec(
+        "clv_last_drift_event_info",
+        "gauge",
+        "always 1",
+        ("drift_type", "event_id"),
+        "The newest event that confirmed a drift of each type, by the id of its message.",
+    ),
+    MetricSpec(
         "clv_drift_score",
         "gauge",
         "distance 0 to 1",

@@ -221,6 +221,7 @@ class EvaluationView:
     windows: set[str] = field(default_factory=set)
     # By type and when it was first suspected: the end of the window that confirmed it.
     drifts: dict[tuple[str, str], int] = field(default_factory=dict)
+    last_events: dict[str, tuple[int, str]] = field(default_factory=dict)  # by type: window end, event id
     decisions: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys((outcome.value for outcome in Outcome), 0)
     )
@@ -246,6 +247,8 @@ class EvaluationView:
         end, drift = from_iso(data["window_end"]), (str(data["drift_type"]), str(data["suspected_at"]))
         if kind == DETECTED:
             self.drifts[drift] = min(end, self.drifts.get(drift, end))
+            event_of = (end, str(event["id"]))
+            self.last_events[drift[0]] = max(event_of, self.last_events.get(drift[0], event_of))
 
     @property
     def detected(self) -> dict[str, int]:

@@ -100,7 +100,7 @@ def seen(bootstrap_servers, tmp_path_factory) -> Iterator[Seen]:
     }
     (home / "stack").mkdir()
     hooks = WebhookMetrics(("ops",))
-    hooks.observe_queue("ops", pending=0, dead=0, oldest_at=None)
+    hooks.observe_queue("ops", pending=1, dead=0, oldest_at=time.time())
     handles = [
         serve({PATH: metrics_page(told.registry)}, "127.0.0.1", told_port, setting="worker_port"),
         serve({PATH: metrics_page(hooks.registry)}, "127.0.0.1", hooks_port, setting="webhooks_port"),
