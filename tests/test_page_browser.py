@@ -124,7 +124,7 @@ def test_early_warnings_are_told_with_what_became_of_them(browser, stream):
     cells = browser.run(f"return {ROWS}.map((row) => [...row.cells].map((cell) => cell.textContent));")
     days = [day for day, *_ in cells]
     assert days == sorted(days, reverse=True)
-    in_april = [(what, state) for day, _, what, state in cells if "2011-03-28" <= day < "2011-04-11"]
+    in_april = [(what, state) for day, what, state in cells if "2011-03-28" <= day < "2011-04-11"]
     assert in_april
     assert all("PiecePrice +" in what for what, _ in in_april)
     assert {state for _, state in in_april} <= {"suspected", "confirmed"}

@@ -325,9 +325,9 @@ function drawWarnings() {
   const { warnings } = known;
   const change = (found) => `${found.signal} ${signed(100 * found.change)}% since ${found.onset}`;
   put("warnings-told", warnings.newest.length
-    ? table("Early warnings, newest first", [["day"], ["partition", true], ["what changed"], ["its window"]],
-      warnings.newest.map((warning) => [date(warning.day), String(warning.partition), warning.findings.map(change).join("; "),
-        warning.state ? stateWord(warning.state) : "still open"]))
+    ? table("Early warnings, newest first", [["day"], ["what changed"], ["its window"]], warnings.newest.map((warning) => [
+      date(warning.day), `${warning.findings.map(change).join("; ")} (partition ${warning.partition})`,
+      warning.state ? stateWord(warning.state) : "still open"]))
     : element("p", {}, "none"));
 }
 
