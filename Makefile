@@ -18,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench detection docs site audit dashboard compose-env requirements kafka-jars clean
+.PHONY: help setup demo test soak fuzz lint bench detection docs site audit dashboard compose-env requirements kafka-jars clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: lint .venv-mlflow/.done  ## Lint, then run every test.
 
 soak: setup $(VENV)/.dev  ## Kill and freeze processes at random for half an hour, then compare to the byte.
 	@$(BIN)/pytest -s -p no:logging tests/soak.py $(ARGS)
+
+fuzz: .venv-fuzz/.done  ## Feed strangers' bytes to every reader, guided by coverage, a minute each.
+	@cd tests && PYTHONPATH=.. ../.venv-fuzz/bin/python fuzz.py --kept=../var/fuzz $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style, formatting, types and the direction of imports.
 	@$(BIN)/ruff check .
@@ -68,6 +71,7 @@ requirements: $(VENV)/.build  ## Resolve the dependencies anew and write the has
 	@$(COMPILE) --upgrade pyproject.toml --extra embedded --extra dev -c requirements/base.txt \
 		-o requirements/dev.txt
 	@$(COMPILE) --upgrade requirements/mlflow.in -o requirements/mlflow.txt
+	@$(COMPILE) --upgrade requirements/fuzz.in -o requirements/fuzz.txt
 	@$(COMPILE) --upgrade bench/requirements.in -o bench/requirements.txt
 
 kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
@@ -75,7 +79,7 @@ kafka-jars: $(VENV)/.base  ## Resolve Kafka's jars anew and write their sums.
 	@mv streams/kafka_jars.sha256.new streams/kafka_jars.sha256
 
 clean:  ## Remove what make has made; var/ and data/ stay.
-	rm -rf $(VENV) $(PEERS) .venv-mlflow .venv-lab-* .cache dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .venv-mlflow .venv-fuzz .venv-lab-* .cache dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -108,6 +112,12 @@ $(PEERS)/.done: bench/requirements.txt $(VENV)/.build
 .venv-mlflow/.done: requirements/mlflow.txt $(VENV)/.build
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-mlflow
 	@$(BIN)/uv pip install --quiet --python .venv-mlflow/bin/python --require-hashes -r $<
+	@touch $@
+
+# The fuzzer, beside what the tests need.
+.venv-fuzz/.done: requirements/fuzz.txt requirements/dev.txt $(VENV)/.dev
+	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-fuzz
+	@$(BIN)/uv pip install --quiet --python .venv-fuzz/bin/python --require-hashes -r requirements/dev.txt -r $<
 	@touch $@
 
 # The drift detectors that ours are compared with, an environment each.

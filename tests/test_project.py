@@ -60,7 +60,7 @@ def test_a_day_has_one_definition():
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_every_requirement_is_pinned_with_a_hash(lock):
     logical = lock.read_text().replace("\\\n", " ").splitlines()
-    assert len(logical) >= 3
+    assert logical
     for line in logical:
         assert re.fullmatch(
             r"[a-z0-9._-]+(\[[a-z,]+\])?==\S+( ; [^#]+?)?\s+(--hash=sha256:[0-9a-f]{64}\s*)+", line
