@@ -5,7 +5,11 @@ presets choose by themselves) seed numpy's global generator: a service runs this
 (`streams.evidently_child`).
 """
 
+import base64
+import hashlib
+import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +38,17 @@ _REGRESSION = {
     "evidently:metric_v2:MAPE": "mape_percent",
     "evidently:metric_v2:R2Score": "r2",
 }
+
+# The marks of which a tag is made, and others that read the same: Evidently's plots take some tags in a label
+# (links among them) for tags.
+_READ_AS = str.maketrans("<>", "‹›")
+# What Evidently's template is made of: two lines of data, each a JSON text, and four scripts.
+_DATA_LINE = re.compile(r"^( *var (?:additional_graphs_)?metric_[0-9a-f]{32} = )(.*);$", re.MULTILINE)
+_DATA_LINES, _SCRIPTS = 2, 4
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_CHARSET = '<meta charset="UTF-8">'
+# In a JSON text these stand in strings alone: escaped, they say the same to JavaScript and nothing to HTML.
+_ESCAPED = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"})
 
 
 class RegressionPairs(NamedTuple):
@@ -64,7 +79,8 @@ def compare(
     `dataset_drift` is true where a share of columns >= `drift_share` drifted. A column's `method` is
     Evidently's choice by the size of the reference: with a p-value, drift lies below `threshold`, with a
     distance above it. A score that is not finite is None, and so is that column's `drift`. `regression` adds
-    measures of both sides. Of more than `rows_max` rows or pairs a side, evenly spaced ones are taken.
+    measures of both sides. Of more than `rows_max` rows or pairs a side, evenly spaced ones are taken. Texts
+    of the data reach Evidently with ‹ and › for < and >: texts that differ in nothing else are one category.
 
     `on_snapshot` is given Evidently's own result. `html` is written whole or not at all. Raises ValueError on
     frames that cannot be compared (empty, or a column missing or without values), OSError where the report
@@ -91,8 +107,41 @@ def compare(
     }
     on_snapshot(snapshot)
     if html is not None:
-        _write_whole(html, snapshot.get_html_str(as_iframe=False))
+        _write_whole(html, guarded(snapshot.get_html_str(as_iframe=False)))
     return summary
+
+
+def guarded(page: str) -> str:
+    """Return Evidently's HTML such that no text of its data is markup, and no script runs but its own.
+
+    The page's own policy names the digest of each script it was written with, and no host: it holds where no
+    server sends one, as in a file that is opened. Raises UnexpectedReportError where the page is not of the
+    form that is known, as then nobody knows what in it is data.
+    """
+    page, lines = _DATA_LINE.subn(_escaped, page)
+    scripts = _SCRIPT.findall(page)
+    if (lines, len(scripts), page.count(_CHARSET)) != (_DATA_LINES, _SCRIPTS, 1):
+        raise UnexpectedReportError(f"the HTML has {lines} lines of data and {len(scripts)} scripts")
+    allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    policy = (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; base-uri 'none'; form-action 'none'"
+    )
+    # Right behind the charset, which stands first of all in the head and loads nothing.
+    return page.replace(_CHARSET, f'{_CHARSET}<meta http-equiv="Content-Security-Policy" content="{policy}">')
+
+
+def _escaped(line: re.Match[str]) -> str:
+    name, data = line.groups()
+    try:
+        json.loads(data)
+    except ValueError as exc:
+        raise UnexpectedReportError(f"the data in the HTML is no JSON: {exc}") from exc
+    return f"{name}{data.translate(_ESCAPED)};"
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def summarise_drift(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +219,7 @@ def _with_pairs(
     The pairs are of other customers than the rows, and of another number, but a report takes one frame a
     side: the shorter part is filled with missing values, which Evidently leaves out column by column.
     """
-    frames = [frame[list(COMPARED_COLUMNS)].reset_index(drop=True) for frame in (current, reference)]
+    frames = [_legible(frame[list(COMPARED_COLUMNS)]) for frame in (current, reference)]
     if pairs is None:
         return frames[0], frames[1]
     for side, (target, prediction) in enumerate((pairs[:2], pairs[2:])):
@@ -179,6 +228,12 @@ def _with_pairs(
         columns = {TARGET: np.asarray(target, np.float64), PREDICTION: np.asarray(prediction, np.float64)}
         frames[side] = pd.concat([frames[side], _thinned(pd.DataFrame(columns), rows_max)], axis=1)
     return frames[0], frames[1]
+
+
+def _legible(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame, numbered anew, with texts that read as before and in which no HTML can stand."""
+    texts = frame[CATEGORICAL].map(lambda text: str(text).translate(_READ_AS), na_action="ignore")
+    return frame.assign(**{CATEGORICAL: texts}).reset_index(drop=True)
 
 
 def _thinned(frame: pd.DataFrame, rows_max: int) -> pd.DataFrame:

@@ -1,6 +1,8 @@
 """Evidently's comparison: its summary, and its strictness about the form of the answer."""
 
+import base64
 import copy
+import hashlib
 import json
 from pathlib import Path
 
@@ -142,6 +144,68 @@ def test_a_report_that_cannot_be_written_raises_and_leaves_the_old_one(report, t
         compare(report, customers(2, 100), customers(1, 100), html=path)
     assert path.read_text() == "the last one"
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+HOSTILE = "</script><script>location='http://elsewhere/'</script><!--\u2028<img src=x onerror='1'>&lt;"
+
+
+def hostile(seed):
+    return customers(seed, 100).assign(Country=["Spain", HOSTILE] * 50)
+
+
+def test_texts_of_the_data_reach_evidently_without_markup(report, tmp_path):
+    path, snapshots = tmp_path / "report.html", []
+    compare(report, hostile(1), hostile(2), html=path, on_snapshot=snapshots.append)
+    page, kept = path.read_text(encoding="utf-8"), snapshots[0].dumps()
+    said = json.dumps(HOSTILE.replace("<", "‹").replace(">", "›"))[1:-1]
+    assert said in kept
+    assert said.replace("&", "\\u0026") in page
+    assert "<script>location" not in page + kept
+
+
+def page_of(data="{}", more="", scripts="<script>1</script>" * 3):
+    name = "metric_" + "0" * 32
+    lines = f"    var {name} = {data};\n    var additional_graphs_{name} = {data};\n"
+    return f'<head><meta charset="UTF-8"></head><script>\n{lines}</script>{scripts}{more}'
+
+
+def test_the_data_in_the_html_says_the_same_escaped(report):
+    data = json.dumps({HOSTILE: [HOSTILE, json.dumps({"nested": "\\<" + HOSTILE}), "\\", 'a"', "é"]})
+    page = report.guarded(page_of(data))
+    assert page.count("<script>") == page.count("</script>") == 4
+    assert "<!--" not in page
+    (line,) = (line for line in page.splitlines() if line.startswith("    var metric_"))
+    assert not set("<>&\u2028\u2029") & set(line)
+    assert json.loads(line.partition(" = ")[2].rstrip(";")) == json.loads(data)
+
+
+def test_the_policy_names_each_script_and_no_host(report):
+    page = report.guarded(page_of())
+    head = page.partition("</head>")[0]
+    assert head.startswith('<head><meta charset="UTF-8"><meta http-equiv="Content-Security-Policy" content="')
+    assert head.count("'sha256-") == 4
+    assert base64.b64encode(hashlib.sha256(b"1").digest()).decode() in head
+    assert "default-src 'none'; script-src 'sha256-" in head
+    assert "http:" not in head
+    assert "unsafe-eval" not in head
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        page_of("[<script>]"),  # not JSON
+        page_of("{};alert(1);{}"),
+        page_of().replace(" = {}", "={}", 1),
+        page_of(more="<script>2</script>"),
+        page_of(scripts=""),
+        page_of(more=page_of()),
+        page_of().replace("UTF-8", "utf-8"),
+        "",
+    ],
+)
+def test_html_of_another_form_raises(report, page):
+    with pytest.raises(report.UnexpectedReportError, match="the HTML"):
+        report.guarded(page)
 
 
 # -- a change of Evidently's API never reads as "no drift"
