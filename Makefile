@@ -56,7 +56,8 @@ site: $(VENV)/.dev  ## Build the documentation as a site, into site/.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 audit: $(VENV)/.dev  ## Look the pinned packages up in the lists of known flaws (online only, so not in CI).
-	@$(BIN)/uv tool run --from pip-audit pip-audit --strict --disable-pip --require-hashes -r requirements/base.txt
+	@$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+		$(foreach list,base dev mlflow,-r requirements/$(list).txt)
 
 dashboard: $(VENV)/.dev  ## Write Grafana's dashboard anew from the code.
 	@$(BIN)/python grafana/generate.py

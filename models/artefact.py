@@ -1,7 +1,10 @@
 """The file of a fitted pipeline: skops, never a pickle, and what such a file may hold."""
 
+import json
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import skops.io
@@ -63,11 +66,41 @@ def load_pipeline(data: bytes) -> Pipeline:
 
 def _check_types(data: bytes) -> None:
     try:
+        _check_size(data)
         unknown = set(skops.io.get_untrusted_types(data=data)) - TRUSTED_TYPES
+    except ArtefactError:
+        raise
     except Exception as exc:
         raise ArtefactError(f"it is not a skops file: {exc}") from exc
     if unknown:
         raise ArtefactError(f"it holds types that are not trusted: {', '.join(sorted(unknown))}")
+
+
+def _check_size(data: bytes) -> None:
+    """Raise ArtefactError where a file would fill more memory than it has bytes, but for a small factor.
+
+    Ours are archives that compress nothing, in which each array has a file and an owner. So a model may be
+    as large as it is, and 10 MB cannot become gigabytes: neither by compression, nor by arrays that share
+    bytes or are read again and again, nor by the compressed archive that skops keeps a sparse matrix in.
+    """
+    with ZipFile(BytesIO(data)) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > len(data):
+            raise ArtefactError(f"it unpacks to {unpacked:,} bytes, and has {len(data):,}")
+        waiting = [json.loads(archive.read("schema.json"))]
+    owners: dict[str, object] = {}
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if node.get("__loader__") == "SparseMatrixNode":
+                raise ArtefactError("it holds a sparse matrix, which would be unpacked unseen")
+            # skops reads the file of an object without a name each time that it meets one.
+            file, owner = node.get("file"), node.get("__id__") or object()
+            if isinstance(file, str) and owners.setdefault(file, owner) != owner:
+                raise ArtefactError(f"its file {file} is read more than once")
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 def _trees(thing: Any, features: int, seen: set[int]) -> Iterator[tuple[Any, int]]:

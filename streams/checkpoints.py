@@ -118,7 +118,8 @@ def renamed(records: Mapping[bytes, bytes], name: str, other: str) -> list[State
     """Return the records that give a customer another name in the newest state among `records`.
 
     Empty where the customer is not in it. They must be written all or none: a block may have several pieces.
-    Raises StateUnusableError if a record that is needed is missing or damaged.
+    The head names customers too: those of refused lines, which the jump guard remembers. Raises
+    StateUnusableError if a record that is needed is missing or damaged.
     """
     number = newest_number(records)
     if number is None:
@@ -126,6 +127,9 @@ def renamed(records: Mapping[bytes, bytes], name: str, other: str) -> list[State
     changed: list[StateRecord] = []
     try:
         head = _head(records, number)
+        witnesses = [witness for witness in head["guard"]["witnesses"] if witness[1] == name]
+        for witness in witnesses:
+            witness[1] = other
         for kind in ("lines", "lifetime"):
             for entry in head[kind]:
                 n, count = entry
@@ -140,7 +144,7 @@ def renamed(records: Mapping[bytes, bytes], name: str, other: str) -> list[State
                 changed += [(_key(n, kind, i), None) for i in range(len(pieces), count)]
     except (*_DAMAGE, KeyError, IndexError, TypeError, AttributeError) as exc:
         raise StateUnusableError(f"checkpoint {number} is damaged or incomplete: {exc!r}") from exc
-    if changed:
+    if changed or witnesses:
         key = _key(number, "head")
         changed.append((key, _seal(key, msgspec.msgpack.encode(head))))
     return changed

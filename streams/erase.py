@@ -188,7 +188,11 @@ def _in_state(settings: Settings, partition: int, name: str) -> bool:
         stored = load(partition, StateConfig.of(settings), live)
     except StateUnusableError as exc:
         raise UserError(str(exc), hint="use the settings of the worker", code=ExitCode.STATE) from exc
-    return stored is not None and name in stored[0].words.customers
+    if stored is None:
+        return False
+    state, _ = stored
+    # Of a refused line the customer is remembered, though the line itself is nowhere.
+    return name in state.words.customers or any(who == name for _, who in state.guard.witnesses)
 
 
 def _chunks(held: Iterable[bytes], name: str) -> int:

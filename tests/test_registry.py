@@ -10,6 +10,8 @@ import threading
 import time
 from dataclasses import replace
 from hashlib import sha256
+from io import BytesIO
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ import pytest
 import skops.io
 from model_frames import labelled_frame
 from msgspec.structs import replace as replace_card
+from scipy.sparse import csr_matrix
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -237,6 +240,50 @@ def test_a_truncated_file_is_refused(glm):
     data = dump_pipeline(glm[0].pipeline)
     with pytest.raises(ArtefactError):
         load_pipeline(data[: len(data) // 2])
+
+
+def rewritten(data, *, compression=0, schema=lambda told: told, **members):
+    """A skops file written anew, with another schema or other members of these names."""
+    made = BytesIO()
+    with ZipFile(BytesIO(data)) as old, ZipFile(made, "w", compression) as new:
+        for name in old.namelist():
+            told = members.get(name, old.read(name))
+            new.writestr(name, json.dumps(schema(json.loads(told))) if name == "schema.json" else told)
+    return made.getvalue()
+
+
+def arrays(node):
+    """The nodes of a skops schema that have a file."""
+    if isinstance(node, dict):
+        found = [node] if isinstance(node.get("file"), str) else []
+        return found + [one for value in node.values() for one in arrays(value)]
+    return [one for value in node for one in arrays(value)] if isinstance(node, list) else []
+
+
+def test_a_file_that_unpacks_to_more_than_it_holds_is_refused(glm):
+    data = dump_pipeline(glm[0].pipeline)
+    assert load_pipeline(rewritten(data)).named_steps
+    array = next(name for name in ZipFile(BytesIO(data)).namelist() if name.endswith(".npy"))
+    bomb = rewritten(data, compression=ZIP_DEFLATED, **{array: bytes(50_000_000)})
+    assert len(bomb) < 1_000_000
+    with pytest.raises(ArtefactError, match=r"unpacks to 50,\d{3},\d{3} bytes, and has"):
+        load_pipeline(bomb)
+
+
+@pytest.mark.parametrize("owner", [0, 7], ids=["nobody", "another object"])
+def test_a_file_in_which_arrays_share_bytes_is_refused(glm, owner):
+    def shared(told):
+        first, second = arrays(told)[:2]
+        second.update(file=first["file"], __id__=owner)
+        return told
+
+    with pytest.raises(ArtefactError, match="is read more than once"):
+        load_pipeline(rewritten(dump_pipeline(glm[0].pipeline), schema=shared))
+
+
+def test_a_sparse_matrix_is_refused_for_it_is_compressed_inside():
+    with pytest.raises(ArtefactError, match="a sparse matrix"):
+        load_pipeline(skops.io.dumps(csr_matrix((1_000, 1_000))))
 
 
 def test_a_place_that_cannot_be_a_directory_is_named(tmp_path, glm):

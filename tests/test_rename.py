@@ -1,13 +1,15 @@
 """Another name in a customer's place: the figures go on as they were, and nothing leads back."""
 
 import pytest
-from line_factory import DAY_S, MONDAY, Entry, apply, mark, shop, state_config
+from line_factory import DAY_S, MONDAY, Entry, apply, entry, mark, shop, state_config
+from line_factory import settings as short_settings
 
-from streams import checkpoints
+from streams import checkpoints, erase
 from streams.checkpoints import Ledger, StateUnusableError, load, renamed
 from streams.partition import PartitionState
 from streams.snapshots import decode_chunk, encode_part, named
 from streams.snapshots import renamed as renamed_message
+from streams.state_config import StateConfig
 from streams.transactions import Control, encode_line
 
 OTHER = "erased-0011223344556677"
@@ -72,6 +74,37 @@ def test_a_state_goes_on_with_the_same_figures(log, who, piece_bytes, monkeypatc
     shown, expected = closed_from(after, quiet), closed_from(store, quiet)
     assert len(expected) > 2
     assert shown == expected
+
+
+def refused_far_ahead(log, config, *customers):
+    """The live records after garbage from the far future of `customers`, with a checkpoint behind it."""
+    far = [
+        entry(MONDAY + 4_000 * DAY_S * (i + 2), CustomerID=name, InvoiceNo=f"far{i}")
+        for i, name in enumerate(customers)
+    ]
+    state, ledger, store = PartitionState(0, config), Ledger(), {}
+    records = [*log[:100], *far]
+    # What is no line fills the segment up; a good one would make the guard forget.
+    records += [Entry(None, [])] * config.segment_lines_max
+    for cut in apply(state, records, 0, len(records)).cuts:
+        store |= dict(ledger.commit(cut, state.words))
+    return {key: value for key, value in store.items() if value is not None}
+
+
+def test_who_is_remembered_for_a_refused_line_alone_is_renamed_too(log, monkeypatch):
+    conf = short_settings(partitions=1)
+    config = StateConfig.of(conf)
+    monkeypatch.setattr(erase, "read_live", lambda *_: store)
+    store = refused_far_ahead(log, config, "garbage", "other", "garbage")
+    assert [who for _, who in load(0, config, store)[0].guard.witnesses] == ["garbage", "other", "garbage"]
+    assert erase._in_state(conf, 0, "garbage")
+    records = renamed(store, "garbage", OTHER)
+    assert [key for key, _ in records] == [key for key in store if key.endswith(b"/head")]
+    store = written(store, records)
+    assert [who for _, who in load(0, config, store)[0].guard.witnesses] == [OTHER, "other", OTHER]
+    assert not erase._in_state(conf, 0, "garbage")
+    assert erase._in_state(conf, 0, "other")
+    assert renamed(store, "garbage", OTHER) == []
 
 
 def test_who_is_not_in_a_state_changes_nothing(log):

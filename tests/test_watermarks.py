@@ -3,7 +3,10 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from line_factory import HOUR_S, MONDAY, apply, entry, mark, state_config
 
+from streams.partition import PartitionState
+from streams.transactions import Control
 from streams.watermarks import JumpGuard
 
 DAY_S = 86_400
@@ -133,6 +136,43 @@ def test_a_watermark_sets_aside_a_first_line_far_from_it():
     _, found = feed([(99, "a")])
     found.advance(100 * DAY_S)
     assert found.earliest == 99 * DAY_S
+
+
+YEAR_2199 = 7_226_582_400
+
+
+def read_by_a_partition(between):
+    """The state after two good weeks, `between`, and two more good weeks."""
+    good = [
+        entry(MONDAY + i * HOUR_S, CustomerID=str(i % 7), source="shop", seq=i + 1) for i in range(28 * 24)
+    ]
+    log = [*good[: 14 * 24], *between, *good[14 * 24 :]]
+    state = PartitionState(0, state_config())
+    apply(state, log, 0, len(log))
+    return state
+
+
+def test_no_line_from_the_far_future_moves_the_clock():
+    """Not even many of one customer; the threat model says so."""
+    far = [entry(YEAR_2199, CustomerID="x", InvoiceNo=str(i)) for i in range(20)]
+    state = read_by_a_partition(far)
+    assert state.guard.largest == MONDAY + (28 * 24 - 1) * HOUR_S
+    assert (state.counters.late, state.counters.dead) == (0, len(far))
+
+
+@pytest.mark.parametrize("kind", list(Control))
+def test_one_control_record_from_the_far_future_ends_the_monitoring(kind):
+    """It is believed: the threat model names it as what the right to write the input topic allows."""
+    state = read_by_a_partition([mark(YEAR_2199, kind)])
+    assert state.guard.largest == YEAR_2199
+    assert (state.counters.late, state.counters.dead) == (14 * 24, 0)
+
+
+def test_one_line_with_a_huge_number_makes_repetitions_of_those_that_follow():
+    """The same: who may write the input topic may number lines in any source's name."""
+    state = read_by_a_partition([entry(MONDAY + 14 * 24 * HOUR_S, source="shop", seq=10**17)])
+    assert state.counters.duplicate == 14 * 24
+    assert state.guard.largest == MONDAY + 14 * 24 * HOUR_S
 
 
 LINES = st.lists(st.tuples(st.integers(0, 600), st.sampled_from("abcdefgh")), max_size=60)

@@ -62,7 +62,11 @@ class Site:
     def __init__(self, **options):
         self.port = free_port()
         self.handle = serve(
-            {**PAGES, **options.pop("pages", {})}, "127.0.0.1", self.port, setting="worker_port", **options
+            {**PAGES, **options.pop("pages", {})},
+            options.pop("host", "127.0.0.1"),
+            self.port,
+            setting="worker_port",
+            **options,
         )
 
     def get(self, path, method="GET", **headers):
@@ -122,6 +126,36 @@ def test_what_breaks_is_told_in_the_log_alone(site):
 def test_only_names_of_this_machine_reach_a_loopback_address(site, name, status):
     """Another site that gives our address a name of its own reads nothing (DNS rebinding)."""
     assert site().status("/", Host=name) == status
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("localhost:8001", 200), ("127.0.0.1:8001", 200), ("10.0.0.7:8001", 200), ("[fd00::1]:8001", 200),
+        ("worker:8001", 200), ("Machine.Example:8001", 200), ("", 200), ("evil.example", 421),
+        ("evil.example.:8001", 421), ("worker.evil.example", 421),
+    ],
+)  # fmt: skip
+def test_where_no_token_decides_no_domain_reaches_an_open_address(site, monkeypatch, name, status):
+    """A port that is published on the loopback address, as those of containers are, can be rebound to."""
+    monkeypatch.setattr("streams.web.access.socket.gethostname", lambda: "machine.example")
+    assert site(host="0.0.0.0").status("/", Host=name) == status
+    guarded = site(host="0.0.0.0", token=TOKEN)
+    assert guarded.status("/", Host=name, Authorization=f"Bearer {TOKEN}") == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("name", ["[::1", "a[b", "::1]"])
+def test_a_host_that_cannot_be_read_is_refused_in_words(site, host, name):
+    status, _, body = site(host=host).get("/", Host=name)
+    assert (status, body) == (400, b"the Host header is no host\n")
+
+
+def test_a_query_with_too_many_fields_is_refused_where_a_token_is_looked_for(site):
+    query = f"token={TOKEN}" + "&a=1" * 30
+    assert site().status(f"/?{query}") == 200
+    status, _, body = site(token=TOKEN).get(f"/?{query}")
+    assert (status, body) == (400, b"the query has more than 20 fields\n")
 
 
 def test_a_token_covers_all_but_health(site):
@@ -209,7 +243,12 @@ def test_connections_are_limited(site, monkeypatch):
 
 @pytest.mark.parametrize(
     ("request_line", "code"),
-    [("GET /" + "x" * 70_000 + " HTTP/1.1", b"414"), ("GET / HTTP/x", b"400"), ("GET / HTTP/9.0", b"505")],
+    [
+        ("GET /" + "x" * 70_000 + " HTTP/1.1", b"414"),
+        ("GET / HTTP/x", b"400"),
+        ("GET / HTTP/9.0", b"505"),
+        ("GET http://[::1 HTTP/1.1", b"400"),
+    ],
 )
 def test_malformed_requests_are_refused(site, request_line, code):
     one = site()

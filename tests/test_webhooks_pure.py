@@ -17,6 +17,7 @@ from streams.decisions import Decision, Outcome
 from streams.draft import CHANGED, DETECTED, RESOLVED
 from streams.errors import UserError
 from streams.settings import Settings, load_settings
+from streams.webhooks import client
 from streams.webhooks.backoff import CAP_S, RETRY_AFTER_MAX_S, is_past, pause_s, retry_after_s
 from streams.webhooks.client import Fate, fate_of
 from streams.webhooks.endpoints import Endpoint, Format
@@ -26,7 +27,7 @@ from streams.webhooks.guard import RefusedAddressError, RefusedError, check_url,
 from streams.webhooks.notice import TEXT_MAX, notice_of
 from streams.webhooks.signing import key_of, signature_headers
 from streams.webhooks.store import digest_of
-from streams.webhooks.target import target_of
+from streams.webhooks.target import Target, target_of
 
 EXPIRED = Decision(Outcome.EXPIRED, "no decision within 900 s", 1_300_000_000, request_id="r").to_event("/s/")
 
@@ -47,6 +48,7 @@ def endpoint(**given) -> Endpoint:
         "fd12:3456::1", "fec0::1", "ff02::1", "2001:db8::1", "2001:10::1", "100::1", "::ffff:127.0.0.1",
         "::ffff:10.0.0.1", "::ffff:a9fe:a9fe", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1",
         "64:ff9b:1::808:808", "2002:7f00:1::", "2002:c0a8:101::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "3fff::1", "3fff:fff::1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address):
@@ -285,6 +287,57 @@ def test_a_notice_of_anything_is_bounded_and_printable(text, effect):
     cause = {"feature": text, "segment": text, "effect": effect, "unit": text}
     notice = notice_of(drift_event(reason=text, causes=[cause, text, None]))
     assert all(shown.isprintable() and len(shown) <= TEXT_MAX for _, shown in notice.facts)
+
+
+# -- answers
+
+
+@pytest.mark.parametrize(
+    ("url", "answer", "shown"),
+    [
+        (
+            "https://Hooks.Example.com/services/T0/B0/abcDEF123",
+            "no /services/T0/B0/abcDEF123",
+            "no /[hidden]",
+        ),
+        ("https://hooks.example/services/T0/B0/abcDEF123", "bad token abcDEF123!", "bad token [hidden]!"),
+        ("https://hooks.example/services/abcDEF123", "bad token ABCdef123", "bad token [hidden]"),
+        ("https://hooks.example/a?sig=abcDEF&v=1", "sig abcDEF of v 1", "sig [hidden] of v 1"),
+        ("https://hooks.example/a?abcDEF123", "no abcDEF123", "no [hidden]"),
+        ("https://hooks.example/a?sig=ab%2Fcd%2Bef", "bad ab/cd+ef", "bad [hidden]"),
+        ("https://hooks.example/a?sig=ab%2Fcd%2Bef", "bad ab%2fcd%2Bef", "bad [hidden]"),
+        ("https://hooks.example/a?sig=abc+defg", "bad abc defg", "bad [hidden]"),
+        ("https://hooks.example/a%20secret", "no /a secret", "no /[hidden]"),
+        (
+            "https://hooks.example/bot12345:abcDEF123/send",
+            "no bot with 12345:abcDEF123",
+            "no bot with 12345:[hidden]",
+        ),
+        ("https://hooks.example/T0/abcDEF123", r'{"path":"\/T0\/abcDEF123"}', r'{"path":"\/T0\/[hidden]"}'),
+        (
+            "https://hooks.example/T0/abcDEF123",
+            "a cut answer ends in abcDEF1",
+            "a cut answer ends in [hidden]",
+        ),
+        ("https://hooks.example/in", "not in the mood", "not in the mood"),
+        ("https://hooks.example", "no such host", "no such host"),
+    ],
+)
+def test_an_answer_that_repeats_the_url_shows_no_part_of_it(url, answer, shown):
+    assert client._hidden(answer, Target("hooks.example", False, url, (), "")) == shown
+
+
+def test_an_answer_that_repeats_the_routing_key_is_shown_without_it():
+    target = Target("events.example", False, "https://events.example/v2", (), "R0")
+    assert client._hidden("unknown key R0", target) == "unknown key [hidden]"
+
+
+@given(st.text("abXY01%/?&=:+-.", min_size=6), st.text())
+def test_no_answer_shows_the_path_of_a_url(path, answer):
+    secret = path.lstrip("/")
+    target = Target("hooks.example", False, f"https://hooks.example/{path}", (), "")
+    shown = client._hidden(f"{answer}{path}{answer}", target)
+    assert len(secret) < client.SECRET_CHARACTERS_MIN or secret not in shown
 
 
 # -- settings

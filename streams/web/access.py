@@ -2,12 +2,18 @@
 
 import hmac
 import ipaddress
+import socket
 from collections.abc import Mapping
 from hashlib import blake2b
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 COOKIE = "clv_drift"
+FIELDS_MAX = 20  # of a query in which the token is looked for
+
+
+class UnreadableError(ValueError):
+    """A Host header or a query that cannot be read; says which."""
 
 
 class Access:
@@ -20,18 +26,30 @@ class Access:
         self._token = None if token is None else token.encode()
 
     def right_host(self, named: str | None) -> bool:
-        """Return whether the Host header is one that a server on a loopback address may be called by.
+        """Return whether the Host header is a name that no other site can have given to this address.
 
-        Else another site could give this address a name of its own, and read the page by it. A server that
-        is bound elsewhere has names that nobody here knows: there, the token decides.
+        Else a page of that site could read ours by it. A server on a loopback address is called by the names
+        of this machine. One that is bound elsewhere has names that nobody here knows: the token decides, and
+        where there is none, a name with dots, which anybody may own, must be the machine's. Raises
+        UnreadableError.
         """
-        if not loopback(self._host):
+        try:
+            name = (urlsplit(f"//{named or ''}").hostname or "").rstrip(".")
+        except ValueError as exc:  # such as a bracket that is never closed
+            raise UnreadableError("the Host header is no host") from exc
+        if name == self._host.lower() or loopback(name):
             return True
-        name = urlsplit(f"//{named or ''}").hostname or ""
-        return name == self._host or loopback(name)
+        if loopback(self._host):
+            return False
+        if self._token is not None or not named:  # no browser leaves it out
+            return True
+        return "." not in name or _is_address(name) or name == socket.gethostname().lower()
 
     def admits(self, path: str, query: str, headers: Mapping[str, str]) -> bool:
-        """Return whether the request may be answered; `headers` by names in lower case."""
+        """Return whether the request may be answered; `headers` by names in lower case.
+
+        Raises UnreadableError.
+        """
         if self._token is None or path in self.open_paths:
             return True
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
@@ -40,9 +58,17 @@ class Access:
         return self.by_query(query) or _same(_cookie(headers.get("cookie", "")), self._proof())
 
     def by_query(self, query: str) -> bool:
-        """Return whether the query holds the token: then the answer sets the cookie."""
-        given = parse_qs(query, max_num_fields=20).get("token", [""])[0] if "token=" in query else ""
-        return self._token is not None and _same(given.encode(errors="replace"), self._token)
+        """Return whether the query holds the token: then the answer sets the cookie.
+
+        Raises UnreadableError.
+        """
+        if self._token is None or "token=" not in query:
+            return False
+        try:
+            given = parse_qs(query, max_num_fields=FIELDS_MAX).get("token", [""])[0]
+        except ValueError as exc:
+            raise UnreadableError(f"the query has more than {FIELDS_MAX} fields") from exc
+        return _same(given.encode(errors="replace"), self._token)
 
     def set_cookie(self) -> str:
         """Return the cookie that stands for the token; it does not hold it, and no script can read it."""
@@ -65,6 +91,14 @@ def _cookie(header: str) -> bytes:
     except CookieError:
         return b""
     return b"" if found is None else found.value.encode(errors="replace")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def loopback(host: str) -> bool:

@@ -20,7 +20,7 @@ import structlog
 
 from streams.errors import ExitCode, UserError
 from streams.settings import ENV_PREFIX
-from streams.web.access import Access
+from streams.web.access import Access, UnreadableError
 from streams.web.pages import OWN_FILES_ONLY, Answer, Page, Pages, Request, Stream, page_for, problem
 
 log = structlog.get_logger(__name__)
@@ -136,14 +136,23 @@ class _Handler(BaseHTTPRequestHandler):
     _policy = OWN_FILES_ONLY
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        answer = self._answer_to(parts.path, parts.query)
+        answer = self._readable()
         if isinstance(answer, Stream):
             self._stream(answer)
         else:
             self._send(answer)
 
     do_HEAD = do_GET  # noqa: N815  (the base class looks for this name)
+
+    def _readable(self) -> Answer | Stream:
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            return problem(HTTPStatus.BAD_REQUEST, "the address is none")
+        try:
+            return self._answer_to(parts.path, parts.query)
+        except UnreadableError as exc:
+            return problem(HTTPStatus.BAD_REQUEST, str(exc))
 
     def _answer_to(self, path: str, query: str) -> Answer | Stream:
         access, pages = self.server.access, self.server.pages

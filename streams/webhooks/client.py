@@ -1,12 +1,14 @@
 """One request to an endpoint: no redirect, no proxy, no cookie, and little is read of the answer."""
 
 import os
+import re
 import ssl
 import time
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import aiohttp
 
@@ -26,6 +28,8 @@ ANSWER_BYTES_MAX = 4 * 1024
 AGAIN = frozenset({408, 429})
 AGENT = "clv-drift"
 HIDDEN = "[hidden]"
+SECRET_CHARACTERS_MIN = 6  # shorter parts of a URL are words such as `v1` or `hooks`
+_SEPARATORS = re.compile(r"[/?&=:;,]")  # between the parts of a path and of a query
 
 
 class Fate(Enum):
@@ -127,12 +131,34 @@ async def _excerpt(response: aiohttp.ClientResponse, target: Target) -> str:
     read = b""
     with suppress(aiohttp.ClientError, OSError):
         read = await response.content.read(ANSWER_BYTES_MAX)
-    text = read.decode(errors="replace")
-    path = target.url.partition(target.host)[2].partition("/")[2]
-    for secret in (target.url, path, target.routing_key):
-        if secret:
-            text = text.replace(secret, HIDDEN)
-    return clean(text)
+    return clean(_hidden(read.decode(errors="replace"), target))
+
+
+def _hidden(text: str, target: Target) -> str:
+    """Return `text` without what of the URL may be a secret, whole or in parts, nor the routing key.
+
+    What was read may end within one: its beginning is taken away too.
+    """
+    forms = sorted(_secret_forms(target), key=lambda form: (-len(form), form))
+    text = re.sub("|".join(map(re.escape, forms)), HIDDEN, text, flags=re.IGNORECASE)
+    lowered = text.lower()
+    for form in forms:
+        for length in range(len(form) - 1, SECRET_CHARACTERS_MIN - 1, -1):
+            if lowered.endswith(form[:length].lower()):
+                return text[: -len(form[:length])] + HIDDEN
+    return text
+
+
+def _secret_forms(target: Target) -> set[str]:
+    """Return the texts to be hidden, each as it is written and as a server reads it; never empty."""
+    parts = urlsplit(target.url)
+    path = parts.path.lstrip("/")
+    whole = f"{path}?{parts.query}"
+    raw = [target.url, whole, path, parts.query, *_SEPARATORS.split(whole)]
+    # A server may read + as a blank.
+    forms = {form for piece in raw for form in (piece, unquote(piece), unquote_plus(piece))}
+    found = {form for form in forms if len(form) >= SECRET_CHARACTERS_MIN}
+    return found | {target.routing_key} if target.routing_key else found
 
 
 def _reason(exc: Exception, timeout_s: float) -> str:
