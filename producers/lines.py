@@ -17,6 +17,7 @@ SURPLUS = "Surplus"
 YEAR_MIN, YEAR_MAX = 1970, 2199
 
 MEMO_MAX = 200_000
+MEMO_CHARS_MAX = 64  # of a text that is remembered; those that repeat are short
 _TIME_LENGTH = len("2010-12-01T08:26:00")
 
 Value = TypeVar("Value")
@@ -25,7 +26,8 @@ Value = TypeVar("Value")
 class Memo(dict[str, Value], Generic[Value]):
     """A pure function of a text, remembered: the fields of a line repeat, and a lookup costs 30 ns.
 
-    Forgets everything after `MEMO_MAX` texts, so that a feed that never ends does not fill the memory.
+    Forgets everything after `MEMO_MAX` texts and remembers no long one, so that a feed that never ends does
+    not fill the memory.
     """
 
     def __init__(self, convert: Callable[[str], Value]) -> None:
@@ -33,9 +35,11 @@ class Memo(dict[str, Value], Generic[Value]):
         self.convert = convert
 
     def __missing__(self, text: str) -> Value:
-        if len(self) >= MEMO_MAX:
-            self.clear()
-        self[text] = value = self.convert(text)
+        value = self.convert(text)
+        if len(text) <= MEMO_CHARS_MAX:
+            if len(self) >= MEMO_MAX:
+                self.clear()
+            self[text] = value
         return value
 
 

@@ -22,8 +22,11 @@ DEFAULT_INPUTS = (
     Path("data/Online Retail.xlsx"),
 )
 
-# So many rows are looked at for one that tells how dates are written, and held in memory meanwhile.
+# So many rows are looked at for one that tells how dates are written, and held in memory meanwhile; fewer
+# where they are large. A field takes some 50 bytes beside its characters.
 DATE_ROWS_MAX = 200_000
+DATE_BYTES_MAX = 256 << 20
+FIELD_BYTES = 50
 
 # Column names of Online Retail and Online Retail II, without case, blanks and underscores.
 _FIELD_OF = {name.casefold(): name for name in FIELDS} | {"invoice": "InvoiceNo", "price": "UnitPrice"}
@@ -147,10 +150,14 @@ def _date_order(path: Path, table: Table, place: int) -> tuple[fields.DateOrder,
     seen: list[list[str]] = []
 
     def dates() -> Iterator[str]:
+        held = 0
         for row in itertools.islice(table.rows, DATE_ROWS_MAX):
             seen.append(row)
             if place < len(row):
                 yield row[place]
+            held += sum(map(len, row)) + FIELD_BYTES * len(row)
+            if held > DATE_BYTES_MAX:
+                return
 
     try:
         order = fields.date_order(dates())

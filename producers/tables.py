@@ -13,7 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from producers.follow_rows import ROW_CHARS_MAX as LONG_ROW_CHARS_MAX
+from producers.follow_rows import ROW_LINES_MAX
 from producers.parquet_table import PARQUET_MAGIC, ParquetError, read_parquet
+from producers.sheet_bounds import COLUMNS_MAX, SheetError, check_sheets
 from streams.errors import ExitCode, UserError
 from streams.mapping import Csv
 
@@ -22,7 +25,6 @@ ZIP_MAGIC = b"PK\x03\x04"
 SEPARATORS = ",;\t"
 
 HEADER_CHARS_MAX = 1 << 20
-COLUMNS_MAX = 10_000
 ROW_CHARS_MAX = 64 << 20
 WORKBOOK_BYTES_MAX = 4 << 30  # uncompressed; that of UCI takes a tenth
 
@@ -154,15 +156,46 @@ def _csv(path: Path, dialect: Csv | None) -> Iterator[Table]:
         header = next(csv.reader([head], **options), [])
         # One field may hold a whole row, and a field without its closing quote the rows after it.
         csv.field_size_limit(ROW_CHARS_MAX)
-        yield Table(header, csv.reader(_short_lines(path, file), **options))
+        yield Table(header, iter(_ShortRows(path, file, options)))
 
 
-def _short_lines(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
-    """Yield the lines of a file, refusing one that would fill the memory (a bomb of zeros is one line)."""
-    for number, line in enumerate(iter(lambda: file.readline(ROW_CHARS_MAX), ""), 2):
-        if len(line) == ROW_CHARS_MAX:
-            raise unusable(path, f"is not a CSV file: line {number} has more than {ROW_CHARS_MAX} characters")
-        yield line
+class _ShortRows:
+    """The rows of a CSV file; one that would fill the memory raises UserError (a bomb of zeros is one line).
+
+    A row over several lines has the bounds that it has in a followed file: beyond them a quote is not closed.
+    """
+
+    def __init__(self, path: Path, file: io.TextIOWrapper, options: dict[str, Any]) -> None:
+        self._path = path
+        self._file = file
+        self._options = options
+        self._row_lines, self._row_chars = 0, 0
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for row in csv.reader(self._lines(), **self._options):
+            self._row_lines, self._row_chars = 0, 0
+            yield row
+
+    def _lines(self) -> Iterator[str]:
+        for number, line in enumerate(iter(lambda: self._file.readline(ROW_CHARS_MAX), ""), 2):
+            self._row_lines += 1
+            self._row_chars += len(line)
+            if len(line) == ROW_CHARS_MAX:
+                raise self._refused(f"line {number} has more than {ROW_CHARS_MAX} characters")
+            if self._row_chars > LONG_ROW_CHARS_MAX or self._row_lines > ROW_LINES_MAX:
+                self._check_long(number, line)
+            yield line
+
+    def _check_long(self, number: int, line: str) -> None:
+        """Refuse a row beyond the bounds, and a long line whose fields would take gigabytes."""
+        if self._row_lines > 1:
+            first = number - self._row_lines + 1
+            raise self._refused(f"a row begins in line {first} and has no end, a quote in it is not closed")
+        if line.count(self._options["delimiter"]) >= COLUMNS_MAX:
+            raise self._refused(f"line {number} has more than {COLUMNS_MAX:,} fields")
+
+    def _refused(self, why: str) -> UserError:
+        return unusable(self._path, f"is not a CSV file: {why}")
 
 
 # -- Excel -----------------------------------------------------------------------------------------------
@@ -172,6 +205,27 @@ def _workbook(path: Path, read: Callable[[Iterable[object]], list[Any]]) -> Iter
     # Only a workbook needs the reader, and most inputs are CSV.
     from python_calamine import CalamineError, CalamineWorkbook  # noqa: PLC0415
 
+    try:
+        _check_archive(path)
+        check_sheets(path)
+    except SheetError as exc:
+        raise unusable(path, str(exc)) from exc
+    except (UnicodeError, NotImplementedError) as exc:
+        raise _damaged(path, f"is a damaged or incomplete workbook: {exc}") from exc
+    try:
+        with CalamineWorkbook.from_path(path) as book:
+            if not book.sheet_names:
+                raise unusable(path, "is a workbook without a sheet")
+            for name in book.sheet_names:
+                rows = book.get_sheet_by_name(name).iter_rows()
+                yield Table(_texts(next(rows, [])), map(read, rows))
+    except CalamineError as exc:
+        # Some of these errors say no more than a sheet's name: their class tells what about it.
+        raise _damaged(path, f"is not a workbook that can be read: {type(exc).__name__}: {exc}") from exc
+
+
+def _check_archive(path: Path) -> None:
+    """Raise UserError for a zip archive that is no workbook, or is too large for one."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if "xl/workbook.xml" not in names:
@@ -179,14 +233,6 @@ def _workbook(path: Path, read: Callable[[Iterable[object]], list[Any]]) -> Iter
             raise unusable(path, f"is a zip archive, not a workbook; unpack it (inside: {inside})")
         if sum(member.file_size for member in archive.infolist()) > WORKBOOK_BYTES_MAX:
             raise unusable(path, f"unpacks to more than {WORKBOOK_BYTES_MAX >> 30} GiB")
-    try:
-        with CalamineWorkbook.from_path(path) as book:
-            for name in book.sheet_names:
-                rows = book.get_sheet_by_name(name).iter_rows()
-                yield Table(_texts(next(rows, [])), map(read, rows))
-    except CalamineError as exc:
-        # Some of these errors say no more than a sheet's name: their class tells what about it.
-        raise _damaged(path, f"is not a workbook that can be read: {type(exc).__name__}: {exc}") from exc
 
 
 def _texts(cells: Iterable[object]) -> list[str]:
@@ -199,12 +245,21 @@ def _cells(cells: Iterable[object]) -> list[object]:
 
 def _whole_second(moment: datetime) -> datetime:
     """Return a time of a sheet: the fraction of a day is a binary one, half a second less is that minute."""
-    return (moment + timedelta(milliseconds=500)).replace(microsecond=0)
+    try:
+        return (moment + timedelta(milliseconds=500)).replace(microsecond=0)
+    except (OverflowError, ValueError):  # at the end of what a time can be
+        return moment.replace(microsecond=0)
+
+
+def _text(cell: object) -> str:
+    """Return a cell as a CSV file would hold it."""
+    # Bytes may be long, and are no more often the same than texts are.
+    return str(cell) if isinstance(cell, bytes) else _number_text(cell)
 
 
 @lru_cache(maxsize=200_000, typed=True)
-def _text(cell: object) -> str:
-    """Return a cell as a CSV file would hold it: Excel keeps 536365 as 536365.0."""
+def _number_text(cell: object) -> str:
+    """Return a number or time as text: Excel keeps 536365 as 536365.0."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     if cell is None:

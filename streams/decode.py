@@ -282,9 +282,14 @@ def _checked(value: bytes | None) -> bytes:
 
 
 class _CustomerCodes(dict[str | int | float | None, int]):
-    """Codes by the id as it came; 17850, 17850.0 and "17850" lead to one code."""
+    """Codes by the id as it came; 17850, 17850.0 and "17850" lead to one code.
+
+    Holds a bounded number of bounded texts beside the customers that there are: an id can be written in
+    endless ways, with ever more blanks.
+    """
 
     BAD = -2
+    _SPARE_MAX = 200_000
 
     def __init__(self, customers: Interner, pseudonyms: Pseudonyms | None) -> None:
         super().__init__({None: UNKNOWN})
@@ -301,7 +306,12 @@ class _CustomerCodes(dict[str | int | float | None, int]):
         if len(text) > ID_CHARS_MAX:
             return self.BAD
         name = text if self._pseudonyms is None else self._pseudonyms.of(text)
-        code = self[raw] = self._customers[name]
+        code = self._customers[name]
+        if not isinstance(raw, str) or len(raw) <= ID_CHARS_MAX:
+            if len(self) > len(self._customers) + self._SPARE_MAX:
+                self.clear()
+                self[None] = UNKNOWN
+            self[raw] = code
         return code
 
 
@@ -314,9 +324,12 @@ class _Times(dict[str, int]):
     _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
     def __missing__(self, text: str) -> int:
-        if len(self) >= self._SIZE_MAX:
-            self.clear()
-        seconds = self[text] = self._parse(text)
+        seconds = self._parse(text)
+        # What is no date may be a text of any length, and need not come again.
+        if seconds != self.BAD:
+            if len(self) >= self._SIZE_MAX:
+                self.clear()
+            self[text] = seconds
         return seconds
 
     def _parse(self, text: str) -> int:

@@ -15,6 +15,7 @@ CURRENCY = (
 )
 THOUSANDTH = Decimal("0.001")
 DIGITS_MAX = 20  # before the point: no price has more, and decimals hold no more with their thousandths
+INTEGER_BITS_MAX = 64  # of a number that is remembered
 
 _NEVER_TEXT = frozenset({"Quantity", "InvoiceDate", "UnitPrice"})
 
@@ -91,7 +92,8 @@ class LineMapper:
             raise UnreadableError(str(exc)) from exc
 
     def _quantity(self, values: Values) -> int:
-        quantity = self._whole(_hashable(self._raw("Quantity", values)))
+        count = _hashable(self._raw("Quantity", values))
+        quantity = self._numbers.read_whole(count) if _is_long(count) else self._whole(count)
         returns = self.mapping.returns
         prefix = returns.invoice_prefix
         told = (prefix is not None and self._text("InvoiceNo", values).startswith(prefix)) or (
@@ -111,7 +113,8 @@ class LineMapper:
         return _as_text(values[self._currency_at]).strip().upper()
 
     def _price(self, values: Values) -> float:
-        price = self._decimal(_hashable(self._raw("UnitPrice", values)))
+        told = _hashable(self._raw("UnitPrice", values))
+        price = self._numbers.read(told) if _is_long(told) else self._decimal(told)
         currency = self.mapping.currency
         if currency is None or (code := self._currency(values)) == currency.code:
             return float(price)
@@ -147,6 +150,11 @@ def _hashable(value: object) -> object:
     if isinstance(value, list | dict):
         raise UnreadableError(f"a {'list' if isinstance(value, list) else 'JSON object'} is no number")
     return value
+
+
+def _is_long(value: object) -> bool:
+    """Return whether a number is too long to be remembered: one of JSON may have thousands of digits."""
+    return isinstance(value, int) and value.bit_length() > INTEGER_BITS_MAX
 
 
 def _as_text(value: object) -> str:

@@ -11,6 +11,7 @@ from streams.mapping import Dates, Numbers
 
 YEAR_MIN, YEAR_MAX = 1970, 2199
 REMEMBERED_MAX = 200_000  # texts of dates; those of one invoice are the same
+REMEMBERED_CHARS_MAX = 64  # of a date that is remembered
 NUMBER_CHARS_MAX = 40
 SHOWN_CHARS_MAX = 80
 
@@ -49,7 +50,8 @@ class DateReader:
         else:
             value = " ".join("" if part is None else str(part).strip() for part in values)
         if isinstance(value, str):
-            return self._read_text(value.strip())
+            text = value.strip()
+            return self._read_text(text) if len(text) <= REMEMBERED_CHARS_MAX else self._parse(text)
         if isinstance(value, datetime):
             return self._in_utc(value, shown(value))
         if isinstance(value, date):

@@ -1,13 +1,19 @@
 """Bytes of anybody: each reader raises what it promises or gives a result that holds, in bounded memory."""
 
+import csv
+import io
 import json
 import sqlite3
 import struct
 import tracemalloc
+import zipfile
+from datetime import datetime
 
 import msgspec
 import odd_shop
+import openpyxl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,18 +25,20 @@ from test_joining import parts_by_partition
 from models.artefact import ArtefactError, dump_pipeline, load_pipeline
 from models.card import CardError, card_json, card_of, read_card
 from models.training import train
+from producers.source import read_lines
 from streams import arrow_bounds, checkpoints, cloudevents
 from streams.checkpoints import Ledger, StateUnusableError, load, newest_head
 from streams.decisions import DecisionLog
 from streams.decode import Decoder
 from streams.errors import ExitCode, UserError
 from streams.joining import Joiner
+from streams.mapping import Mapping
 from streams.partition import PartitionState
 from streams.pseudonyms import Pseudonyms
 from streams.score_book import NewestRows, ScoreBook, champion_in
 from streams.settings import ENV_PREFIX, Settings, load_settings
 from streams.snapshots import decode_chunk
-from streams.transactions import encode_line
+from streams.transactions import FIELDS, encode_line
 from streams.vocabulary import Vocabulary
 from streams.webhooks.intake import event_in
 from streams.webhooks.store import FILE, Store, storage_errors
@@ -178,6 +186,91 @@ def test_a_message_is_taken_or_a_value_error(reader, value):
 def test_deep_nesting_is_a_value_error(reader):
     with pytest.raises(ValueError, match="not JSON"):
         READERS[reader](b'{"data":' + b"[" * 50_000)
+
+
+# -- files --------------------------------------------------------------------------------------------------
+
+SHOP_ROWS = [
+    [
+        f"53636{i}",
+        "85123A",
+        'WHITE "HEART", é\nlarge',
+        i,
+        datetime.fromisoformat("2010-12-13T08:26"),
+        2.5,
+        "17850",
+        "UK",
+    ]
+    for i in range(8)
+]
+
+
+def csv_file() -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([FIELDS, *SHOP_ROWS])
+    return text.getvalue().encode()
+
+
+def parquet_file(compression) -> bytes:
+    file = io.BytesIO()
+    columns = dict(zip(FIELDS, map(list, zip(*SHOP_ROWS, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), file, compression=compression)
+    return file.getvalue()
+
+
+def xlsx_file() -> bytes:
+    file, book = io.BytesIO(), openpyxl.Workbook()
+    for row in [FIELDS, *SHOP_ROWS]:
+        book.active.append(row)
+    book.save(file)
+    return file.getvalue()
+
+
+@st.composite
+def damaged_part(draw, whole: bytes) -> bytes:
+    """Return a zip archive, itself whole, of which one part is damaged."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as before, zipfile.ZipFile(file, "w") as after:
+        hit = draw(st.sampled_from(before.namelist()))
+        for name in before.namelist():
+            after.writestr(name, draw(damaged(before.read(name))) if name == hit else before.read(name))
+    return file.getvalue()
+
+
+CSV, XLSX = csv_file(), xlsx_file()
+odd_texts = st.sampled_from(['"', '""', ",", "\0", "\r", "\n", "\r\n", "\ufeff", "é", "'", ";", "\u2028"])
+FILES = {
+    "csv": damaged(CSV)
+    | st.tuples(st.integers(0, len(CSV)), st.lists(odd_texts, min_size=1, max_size=5)).map(
+        lambda put: CSV[: put[0]] + "".join(put[1]).encode() + CSV[put[0] :]
+    )
+    | st.sampled_from(["utf-16", "utf-7", "utf-32", "latin-1", "cp437"]).map(CSV.decode().encode)
+    | st.binary(max_size=100),
+    "xlsx": damaged(XLSX) | damaged_part(XLSX) | st.binary(max_size=60).map(lambda rest: b"PK\3\4" + rest),
+    "parquet": damaged(parquet_file("zstd"))
+    | damaged(parquet_file("none"))
+    | st.binary(max_size=60).map(lambda rest: b"PAR1" + rest + b"PAR1"),
+}
+SHOPS = {
+    "ours": None,
+    "another's": Mapping.model_validate({"columns": {name: name for name in FIELDS}}),
+}
+
+
+@few(150)
+@given(data=st.data())
+@pytest.mark.parametrize("shop_of", SHOPS)
+@pytest.mark.parametrize("kind", FILES)
+def test_a_damaged_file_is_read_or_refused_in_words(tmp_path, kind, shop_of, data):
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(data.draw(FILES[kind]))
+    made = []
+    code = refused_as(lambda: made.extend(read_lines(path, SHOPS[shop_of])))
+    assert code in {None, ExitCode.INPUT}
+    # What was made is told line by line whether it is one.
+    values = [encode_line(it) for it in made]
+    found = Decoder(Vocabulary()).decode(values, [()] * len(values))
+    assert len(found.lines) + len(found.dead) == len(made)
 
 
 # -- Arrow --------------------------------------------------------------------------------------------------
