@@ -1,38 +1,24 @@
-"""A cluster with TLS, SASL and ACLs: who gets in, what the others are told, and that the listed rights do."""
+"""A cluster with TLS and SASL: who gets in, what the others are told, and that processes work there."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import KAFKA_CACHE
-from kafka import KafkaAdminClient
-from kafka.admin import (
-    ACL,
-    ACLFilter,
-    ACLOperation,
-    ACLPermissionType,
-    ACLResourcePatternType,
-    ResourcePattern,
-    ResourcePatternFilter,
-    ResourceType,
-)
-from pydantic import SecretStr
-from secured_kafka import MUTUAL, PLAIN, SCRAM, Authority, SecuredKafka, wait_until
+from secured_kafka import SCRAM, Authority, SecuredKafka, acls_of, as_user, mutual, plain, scram
 from small_shop import SHORT
 from stream_run import StreamRun
 
 from streams.errors import ExitCode, UserError
 from streams.kafka_process import HOST
 from streams.processes import Child, environment_of, stop_all
-from streams.rights import PROCESSES, Right, commands_of, rights_of
+from streams.rights import PROCESSES, rights_of
 from streams.settings import Settings
 from streams.topic_admin import connect_check, ensure_topics
-from streams.topic_reader import read_all, read_live
-from streams.topics import catalogue
 
 pytestmark = pytest.mark.broker
 
 SECRET = "worker-password"
-TEXT = "customers=3000,days=150,seed=3"
 
 
 @pytest.fixture(scope="module")
@@ -47,49 +33,12 @@ def stranger(tmp_path_factory):
     return Authority.made(tmp_path_factory.mktemp("stranger") / "authority")
 
 
-def scram(broker, **changes):
-    return Settings(
-        **{
-            "bootstrap_servers": broker.address(SCRAM),
-            "security_protocol": "SASL_SSL",
-            "sasl_username": "worker",
-            "sasl_password": SECRET,
-            "ssl_ca_file": broker.authority.ca_file,
-            "broker_wait_s": 60,
-            **changes,
-        }
-    )
-
-
-def plain(broker, **changes):
-    given = {
-        "security_protocol": "SASL_PLAINTEXT",
-        "sasl_mechanism": "PLAIN",
-        "sasl_password": "right-password",
-    }
-    return scram(
-        broker, **{"bootstrap_servers": broker.address(PLAIN), "ssl_ca_file": None, **given, **changes}
-    )
-
-
-def mutual(broker, authority, **changes):
-    certificate, key = authority.issue("worker", "worker.example")
-    given = {
-        "bootstrap_servers": broker.address(MUTUAL),
-        "security_protocol": "SSL",
-        "ssl_certificate_file": certificate,
-        "ssl_key_file": key,
-        "ssl_ca_file": broker.authority.ca_file,
-        "broker_wait_s": 60,
-    }
-    return Settings(**(given | changes))
-
-
 # -- getting in ------------------------------------------------------------------
 
 
 def test_each_way_in(secured, tmp_path):
     connect_check(scram(secured))
+    connect_check(scram(secured, sasl_mechanism="SCRAM-SHA-256"))
     connect_check(plain(secured))
     connect_check(mutual(secured, secured.authority))
     file = tmp_path / "password"
@@ -147,119 +96,69 @@ def test_secrets_are_in_no_text_of_the_settings(secured):
     assert settings.revealed()["sasl_password"] == SECRET
 
 
-# -- rights ----------------------------------------------------------------------
+# -- work ------------------------------------------------------------------------
 
 
-def acl(principal: str, right: Right, operation: str) -> ACL:
-    words = "".join(f"_{letter}" if letter.isupper() else letter for letter in operation).upper().lstrip("_")
-    pattern = ResourcePattern(
-        ResourceType[right.kind.upper().replace("-", "_")], right.name, ACLResourcePatternType.LITERAL
-    )
-    return ACL(principal, "*", ACLOperation[words], ACLPermissionType.ALLOW, pattern)
+class OfCertificates(StreamRun):
+    """Each process shows a certificate made out to it, or goes by PLAIN; it has its listed rights."""
 
+    def __init__(self, broker: SecuredKafka, own: dict[str, Any], logs: Path) -> None:
+        super().__init__(Settings(bootstrap_servers=broker.kafka.bootstrap_servers, **own), logs)
+        self.broker, self.own = broker, own
 
-def allow(broker, settings):
-    given = [
-        acl(f"User:{process}", right, operation)
-        for process in PROCESSES
-        for right in rights_of(process, settings)
-        for operation in right.operations
-    ]
-    every = ACLFilter(
-        None,
-        None,
-        ACLOperation.ANY,
-        ACLPermissionType.ANY,
-        ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
-    )
-    with KafkaAdminClient(bootstrap_servers=broker.kafka.bootstrap_servers) as admin:
-        admin.create_acls(given)
-        wait_until(lambda: set(admin.describe_acls(every)[0]) >= set(given))
-
-
-def as_user(conf: Settings, name: str) -> Settings:
-    return conf.model_copy(update={"sasl_username": name, "sasl_password": SecretStr(f"{name}-password")})
-
-
-class OfRights(StreamRun):
-    """Each process is a user of its own, with its listed rights and no others."""
-
-    def __init__(self, settings: Settings, logs: Path, as_test: Settings) -> None:
-        super().__init__(as_test, logs)
-        self.as_users = settings
-
-    def start(self, *arguments: str):
+    def start(self, *arguments: str, by_password: bool = False):
+        name = arguments[0]
+        if by_password:
+            found = as_user(plain(self.broker, **self.own), name)
+        else:
+            found = mutual(self.broker, self.broker.authority, name, **self.own)
         child = Child.start(
             list(arguments),
-            env=environment_of(as_user(self.as_users, arguments[0])),
-            log_path=self.logs / f"{len(self.children):02d}-{arguments[0]}.log",
+            env=environment_of(found),
+            log_path=self.logs / f"{len(self.children):02d}-{name}.log",
         )
         self.children.append(child)
         return child
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_listed_rights_are_enough_for_every_process(secured, tmp_path):
+@pytest.mark.timeout(900)
+def test_processes_work_by_client_certificate_and_by_plain(secured, tmp_path):
     own = {
         **SHORT,
-        "topic_prefix": "secured.",
-        "partitions": 2,
-        "registry_dir": tmp_path / "registry",
-        "reports_dir": tmp_path / "reports",
-        "kafka_dir": tmp_path / "kafka",
-        "webhooks_dir": tmp_path / "webhooks",
-        "decision_wait_s": 600,
-        "training_timeout_s": 300,
-        "compression": "zstd",
+        "topic_prefix": "mutual.",
+        "partitions": 1,
+        **{name: tmp_path / name for name in ("registry_dir", "reports_dir", "kafka_dir")},
     }
-    conf = scram(secured, **own)
-    allow(secured, conf)
-    assert ensure_topics(as_user(conf, "topics")) == []
-    stream = OfRights(conf, tmp_path, Settings(bootstrap_servers=secured.kafka.bootstrap_servers, **own))
+    stream = OfCertificates(secured, own, tmp_path)
+    secured.allow([one for process in PROCESSES for one in acls_of(process, stream.settings)])
+    assert ensure_topics(stream.settings) == []
     try:
-        for name in ("scores", "retrain"):
-            stream.start(name, "--port", "0")
-        stream.worker()
-        stream.replay("--synthetic", TEXT, "--speed", "max")
-        stream.wait_for(stream.ended, timeout_s=480)
-        assert stream.decisions().by_request
-        stream.wait_for(lambda: scored(stream.settings))
-        assert stream.start("watch", "--once").process.wait(180) == 0, stream.words()
-        again = stream.start("replay", "--synthetic", TEXT, "--speed", "max", "--resume")
-        assert again.process.wait(180) == 0, stream.words()
-        stop_all(stream.children)
-        held = next(iter(read_live(stream.settings, catalogue(conf).scores.name)))
-        erased = stream.start("erase", held.decode(), "--everywhere", "--yes")
-        assert erased.process.wait(180) == 0, stream.words()
-        assert "\n0 records" not in erased.log_path.read_text(), stream.words()
+        for role in ("ingest", "evaluate"):
+            stream.worker(role)
+        stream.start("worker", "--role", "compare", "--port", "0", by_password=True)
+        stream.start("retrain", "--port", "0")
+        stream.replay("--synthetic", "customers=300,days=60,seed=3", "--speed", "max")
+        stream.wait_for(stream.ended)
+        groups = [
+            right
+            for p in ("worker", "retrain")
+            for right in rights_of(p, stream.settings)
+            if right.kind == "group"
+        ]
+        joined = {right.name for right in groups if not right.name.endswith("-all")}
+        stream.wait_for(
+            lambda: joined <= {one.name for one in secured.asked("Allowed") if one.kind == "group"}
+        )
     finally:
         stop_all(stream.children)
-    said = "".join(child.log_path.read_text() for child in stream.children)
-    assert "uthorization" not in said
-    assert "-password" not in said
-
-
-def scored(settings: Settings) -> bool:
-    topic = catalogue(settings).scores.name
-    return any(record.value for p in range(settings.partitions) for record in read_all(settings, topic, p))
+    assert "uthorization" not in "".join(child.log_path.read_text() for child in stream.children)
+    denied = [one for one in secured.asked("Denied") if "mutual." in one.name]
+    assert denied == []
 
 
 def test_without_rights_one_message_names_what_is_refused(secured):
     with pytest.raises(UserError) as caught:
-        ensure_topics(
-            scram(secured, sasl_username="watch", sasl_password="watch-password", topic_prefix="no.")
-        )
+        ensure_topics(as_user(scram(secured, topic_prefix="no."), "watch"))
     assert caught.value.code is ExitCode.BROKER
     assert "uthoriz" in caught.value.message
-
-
-def test_every_right_is_one_that_kafka_knows():
-    for process in PROCESSES:
-        for line in commands_of(process, f"User:{process}", Settings(topic_prefix="a.")):
-            assert line.startswith(f"kafka-acls.sh --add --allow-principal User:{process} --")
-        for right in rights_of(process, Settings(topic_prefix="a.")):
-            assert right.operations
-            assert right.kind == "cluster" or right.name.startswith(("a.", "retail."))
-            for operation in right.operations:
-                acl("User:x", right, operation)
