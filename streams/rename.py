@@ -118,8 +118,10 @@ def _write(settings: Settings, records: list[Record]) -> None:
     try:
         producer.init_transactions()
         producer.begin_transaction()
-        for topic, partition, key, value in records:
-            producer.send(topic, key=key, value=value, partition=partition)
+        sent = [producer.send(topic, key=key, value=value, partition=p) for topic, p, key, value in records]
+        # A commit waits without end for what the broker has refused.
+        for future in sent:
+            future.get(timeout=COMMIT_TIMEOUT_S)
         producer.commit_transaction()
     finally:
         producer.close(timeout=COMMIT_TIMEOUT_S)

@@ -120,13 +120,22 @@ def _create(admin: KafkaAdminClient, specs: list[TopicSpec]) -> set[str]:
 
 
 def _found(admin: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """Return what the broker has, by topic: its settings as text, partitions and replication among them."""
+    """Return what the broker has, by topic: its settings as text, partitions and replication among them.
+
+    Raises UserError where it does not show them.
+    """
     if not names:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     configs: dict[str, dict[str, Any]] = admin.describe_configs(resources, config_filter="all")["topic"]
     found: dict[str, dict[str, str]] = {}
     for topic in admin.describe_topics(names):
+        if not configs.get(topic["name"]):
+            raise UserError(
+                f"the broker does not show the configuration of the topic {topic['name']}",
+                hint="the right DescribeConfigs is missing: `clv-drift rights` lists those of each process",
+                code=ExitCode.BROKER,
+            )
         partitions = topic["partitions"]
         values = {name: config["value"] for name, config in configs[topic["name"]].items()}
         values["partitions"] = str(len(partitions))
