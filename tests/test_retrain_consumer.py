@@ -129,7 +129,10 @@ def consume(tmp_path):
         log_file = tmp_path / f"retrain-{len(running)}.log"
         with log_file.open("wb") as log:
             process = subprocess.Popen(
-                ["clv-drift", "retrain", "--port", "0"], stderr=log, env=environment(conf, **changes)
+                ["clv-drift", "retrain", "--port", "0"],
+                stdout=log,
+                stderr=log,
+                env=environment(conf, **changes),
             )
         running.append(process)
         return Consumer(process, log_file)
